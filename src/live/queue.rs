@@ -1,0 +1,198 @@
+//! One subscriber's queue: bounded in bytes, never waited for.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::media::{Event, Frame, TrackSet};
+
+/// Events on their way to one subscriber. When `bytes_max` is passed, what waits is dropped whole: the newest
+/// tracks and a discontinuity take its place, and frames are taken again from the next random access point.
+#[derive(Debug)]
+pub struct Queue {
+    events: VecDeque<Event>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Tracks of the newest [`Event::Tracks`] pushed: what an overflow must not lose.
+    tracks: Option<Arc<TrackSet>>,
+    /// Dropping frames since an overflow, until one where decoding may start.
+    skipping: bool,
+}
+
+impl Queue {
+    /// An empty queue that holds up to `bytes_max` payload bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { events: VecDeque::new(), bytes: 0, bytes_max, tracks: None, skipping: false }
+    }
+
+    /// Takes an event; answers how many were dropped to keep the bound.
+    pub fn push(&mut self, event: Event) -> usize {
+        match &event {
+            Event::Tracks(tracks) => self.tracks = Some(Arc::clone(tracks)),
+            Event::Frame(frame) if self.skipping => {
+                if !self.resumes_at(frame) {
+                    return 1;
+                }
+                self.skipping = false;
+            }
+            _ => {}
+        }
+        let dropped = if self.bytes + cost(&event) > self.bytes_max { self.overflow() } else { 0 };
+        if self.skipping && matches!(&event, Event::Frame(frame) if !self.resumes_at(frame)) {
+            return dropped + 1;
+        }
+        self.skipping = false;
+        self.bytes += cost(&event);
+        self.events.push_back(event);
+        dropped
+    }
+
+    /// Takes everything that waits.
+    pub fn drain(&mut self) -> VecDeque<Event> {
+        self.bytes = 0;
+        std::mem::take(&mut self.events)
+    }
+
+    fn overflow(&mut self) -> usize {
+        let dropped = self.events.iter().filter(|event| matches!(event, Event::Frame(_))).count();
+        self.drain();
+        self.events.extend(self.tracks.clone().map(Event::Tracks));
+        self.events.push_back(Event::Discontinuity);
+        self.skipping = true;
+        dropped
+    }
+
+    /// A stream with video resumes at a picture; one without at any frame.
+    fn resumes_at(&self, frame: &Frame) -> bool {
+        let has_video = self.tracks.as_ref().is_some_and(|tracks| tracks.video.is_some());
+        frame.random_access && (frame.track == crate::media::Track::Video || !has_video)
+    }
+}
+
+/// What an event counts against the bound: its payload, and an allowance for the rest.
+fn cost(event: &Event) -> usize {
+    const OVERHEAD: usize = 128;
+    match event {
+        Event::Frame(frame) => frame.payload.len() + OVERHEAD,
+        _ => OVERHEAD,
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Notify,
+}
+
+/// The sending end, held by the stream.
+#[derive(Debug)]
+pub(super) struct Feed(Arc<Shared>);
+
+/// The receiving end: events in order, from the moment of subscribing.
+#[derive(Debug)]
+pub struct Subscription(Arc<Shared>);
+
+/// A connected pair over a queue of `bytes_max` bytes.
+pub(super) fn pair(bytes_max: usize) -> (Feed, Subscription) {
+    let shared = Arc::new(Shared { queue: Mutex::new(Queue::new(bytes_max)), filled: Notify::new() });
+    (Feed(Arc::clone(&shared)), Subscription(shared))
+}
+
+impl Feed {
+    /// Never waits. Answers how many events the subscriber lost.
+    pub(super) fn push(&self, event: Event) -> usize {
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = queue.events.is_empty();
+        let dropped = queue.push(event);
+        drop(queue);
+        if was_empty {
+            self.0.filled.notify_one();
+        }
+        dropped
+    }
+
+    /// The subscription was dropped.
+    pub(super) fn is_closed(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl Subscription {
+    /// Waits until something is there and takes it all. Never empty. Cancel-safe.
+    pub async fn next(&mut self) -> VecDeque<Event> {
+        loop {
+            let events = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).drain();
+            if !events.is_empty() {
+                return events;
+            }
+            self.0.filled.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::media::{Ticks, Track};
+
+    fn picture(at: i64, random_access: bool, len: usize) -> Event {
+        Event::Frame(Arc::new(Frame {
+            track: Track::Video,
+            dts: Ticks(at),
+            pts: Ticks(at),
+            random_access,
+            payload: Bytes::from(vec![0; len]),
+        }))
+    }
+
+    /// The design's table, "packager's queue": drop all, a discontinuity, resume where decoding may start.
+    #[test]
+    fn an_overflow_keeps_the_tracks_and_resumes_at_a_random_access_point() {
+        let tracks = Event::Tracks(Arc::default());
+        let mut queue = Queue::new(2000);
+        assert_eq!(queue.push(tracks.clone()), 0);
+        assert_eq!(queue.push(picture(0, true, 900)), 0);
+        assert_eq!(queue.push(picture(1, false, 900)), 2, "the waiting picture and this one");
+        assert_eq!(queue.push(picture(2, false, 10)), 1);
+        let resume = picture(3, true, 10);
+        assert_eq!(queue.push(resume.clone()), 0);
+        assert_eq!(Vec::from(queue.drain()), [tracks, Event::Discontinuity, resume]);
+    }
+
+    #[test]
+    fn an_end_is_never_dropped() {
+        let mut queue = Queue::new(0);
+        queue.push(picture(0, true, 5000));
+        queue.push(Event::End);
+        assert_eq!(queue.drain().back(), Some(&Event::End));
+    }
+
+    proptest::proptest! {
+        /// Whatever is pushed: memory stays within the bound and one frame, and after a discontinuity the next
+        /// frame is a random access point.
+        #[test]
+        fn the_bound_holds_and_what_comes_out_is_decodable(
+            pushes in proptest::collection::vec((proptest::bool::ANY, 1usize..400), 1..200)
+        ) {
+            let mut queue = Queue::new(1500);
+            for (at, (random_access, len)) in pushes.into_iter().enumerate() {
+                queue.push(picture(at as i64, random_access, len));
+                proptest::prop_assert!(queue.bytes <= 1500);
+            }
+            let mut broken = false;
+            for event in queue.drain() {
+                match event {
+                    Event::Discontinuity => broken = true,
+                    Event::Frame(frame) => {
+                        proptest::prop_assert!(!broken || frame.random_access);
+                        broken = false;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The `grandstand` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The MPEG-TS muxer over mpeg2ts.

@@ -1,0 +1,1 @@
+//! `grandstand publish`: a real-time RTMP publisher over an FLV file.
