@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::Settings;
-use super::session::{Close, Output, Refusal, Session};
+use super::session::Session;
+use super::{Close, Output, Refusal, Settings};
 use crate::clock::Clock;
 use crate::live::{Hub, PublishError, Publisher};
 use crate::metrics::{Metrics, Reason};

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! socket ─► server ─bytes─► session: handshake ─► chunk ─► command ─► Publish ─► Hub
-//!              ▲               │                    └─► aggregate ─► media::demux ─► Event ─► Publisher
+//!              ▲               │                    └─► tags ─► media::demux ─► Event ─► Publisher
 //!              └──Transmit─────┴ writer
 //! ```
 //! Only `server` has a socket and a task; the rest are cores. Input is read by our own code, since `rml_rtmp`'s
 //! reading side panics, overflows its stack or mixes up chunk streams on bytes that anybody can send; what we send is
 //! written by its parts.
 
-mod aggregate;
 pub mod chunk;
 mod command;
 mod connection;
-mod handshake;
+pub mod handshake;
+pub mod message;
+mod output;
 pub mod server;
 pub mod session;
+mod tags;
 mod writer;
 
 use std::net::SocketAddr;
@@ -23,6 +25,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+
+pub use output::{Close, Output, Refusal};
 
 /// `[rtmp]`. Limits that no encoder needs to have moved are constants beside the code that holds them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

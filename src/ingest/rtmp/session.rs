@@ -6,21 +6,20 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rml_amf0::Amf0Value;
-use thiserror::Error;
 
 use crate::media::Event;
-use crate::media::amf;
 use crate::media::demux::Demuxer;
-use crate::media::flv::{Tag, TagKind};
-use crate::name::{NameError, StreamName};
+use crate::media::flv::TagKind;
+use crate::name::StreamName;
 
 use super::Settings;
-use super::aggregate::Aggregate;
-use super::chunk::{self, Limits, Message, Reader, kind};
+use super::chunk::Reader;
 use super::command::{Command, Verb, bare_name};
-use super::handshake::{self, Handshake};
+use super::handshake::Handshake;
+use super::message::{Limits, Message, kind};
+use super::output::{Close, Output, Refusal};
+use super::tags;
 use super::writer::{Status, WINDOW, Writer};
 
 /// Bytes behind the handshake, or behind the end of a publish, up to an accepted publish. Encoders use 1 KB; after
@@ -35,109 +34,6 @@ pub const WINDOW_MIN: u32 = 4096;
 
 /// What unfinished messages may hold beside one of the longest: audio, metadata, an aggregate's tail.
 const UNFINISHED_MARGIN: usize = 4 << 20;
-
-/// What [`Session::poll_output`] wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Send these bytes.
-    Transmit(Bytes),
-    /// The peer asks to publish: answer with [`Session::decide`]. What it sends behind waits, up to
-    /// [`UNPUBLISHED_BYTES_MAX`].
-    Publish(StreamName),
-    /// The next event of the accepted publish; never [`Event::End`].
-    Media(Event),
-    /// The publish is over, the connection not yet: the peer may publish again.
-    Unpublish,
-    /// A message was dropped, for this reason, and its connection kept.
-    Drop(&'static str),
-    /// Nothing more for now. Call [`Session::handle_timeout`] at this time if nothing comes before.
-    Wait(Instant),
-    /// Close the connection when all is sent. Answered for ever from here on.
-    Close(Close),
-}
-
-/// Why a publish is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// Somebody else has the name: `NetStream.Publish.BadName`.
-    #[error("the name is already being published")]
-    Taken,
-    /// Not this peer: `NetStream.Publish.Denied`.
-    #[error("publishing is not allowed")]
-    Denied,
-    /// Not now: `NetStream.Publish.Rejected`.
-    #[error("no further broadcast can be taken now")]
-    Full,
-}
-
-/// Why a connection ends.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum Close {
-    /// The peer closed it. Not our doing.
-    #[error("the peer closed the connection")]
-    Ended,
-    /// The socket failed. Not our doing.
-    #[error("the socket failed: {0}")]
-    Socket(std::io::ErrorKind),
-    /// The origin stops.
-    #[error("the origin is stopping")]
-    Stopping,
-    /// A timer of `[rtmp]` ran out.
-    #[error("timeout: {waited_for}")]
-    Timeout {
-        /// What did not come.
-        waited_for: &'static str,
-    },
-    /// No RTMP.
-    #[error(transparent)]
-    Handshake(#[from] handshake::Error),
-    /// No chunks that we take.
-    #[error(transparent)]
-    Chunk(#[from] chunk::Error),
-    /// A command that is no AMF0 that we take.
-    #[error(transparent)]
-    Command(#[from] amf::Error),
-    /// App or stream name can't be.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The publish was decided against.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// Commands in an order that makes no sense.
-    #[error("{0}")]
-    Order(&'static str),
-    /// More than [`COMMANDS_MAX`].
-    #[error("more than {COMMANDS_MAX} commands")]
-    Commands,
-    /// More than [`UNPUBLISHED_BYTES_MAX`].
-    #[error("more than {UNPUBLISHED_BYTES_MAX} bytes without a publish")]
-    UnpublishedBytes,
-    /// The peer wants to play, which this origin does by HTTP.
-    #[error("playing is not offered over RTMP")]
-    Play,
-}
-
-impl Close {
-    /// The reason as a metric's label. `None` where it is not the origin's doing.
-    pub fn word(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::Ended | Self::Socket(_) => return None,
-            Self::Stopping => "stopping",
-            Self::Timeout { .. } => "timeout",
-            Self::Handshake(_) => "handshake",
-            Self::Chunk(_) => "chunk",
-            Self::Command(_) => "command",
-            Self::Name(_) => "name",
-            Self::Refused(Refusal::Taken) => "taken",
-            Self::Refused(Refusal::Denied) => "denied",
-            Self::Refused(Refusal::Full) => "full",
-            Self::Order(_) => "order",
-            Self::Commands => "commands",
-            Self::UnpublishedBytes => "unpublished",
-            Self::Play => "play",
-        })
-    }
-}
 
 /// One connection's state.
 #[derive(Debug)]
@@ -341,10 +237,9 @@ impl Session {
     fn handle_message(&mut self, message: Message, now: Instant) -> Result<(), Close> {
         let number = message.payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
         match message.kind {
-            kind::AUDIO => self.handle_media(TagKind::Audio, message, now),
-            kind::VIDEO => self.handle_media(TagKind::Video, message, now),
-            kind::AGGREGATE => self.handle_aggregate(message, now),
-            kind::DATA | kind::DATA_AMF3 => self.handle_data(message),
+            kind::AUDIO | kind::VIDEO | kind::AGGREGATE | kind::DATA | kind::DATA_AMF3 => {
+                self.handle_media(message, now);
+            }
             kind::COMMAND | kind::COMMAND_AMF3 => return self.handle_command(&message, now),
             kind::ACKNOWLEDGEMENT => {}
             kind::USER_CONTROL => self.handle_user_control(&message.payload),
@@ -366,49 +261,21 @@ impl Session {
     }
 
     /// The message stream is not looked at: there is one publish at a time, and some encoders name another.
-    fn handle_media(&mut self, kind: TagKind, message: Message, now: Instant) {
-        let Publish::Live { demuxer, media_at, .. } = &mut self.publish else {
-            return self.drop("unpublished");
-        };
-        if message.payload.is_empty() {
-            return self.drop("empty");
-        }
-        if kind != TagKind::Data {
-            *media_at = now;
-        }
-        demuxer.push(Tag { kind, timestamp_ms: message.timestamp_ms, body: message.payload });
-        emit(demuxer, &mut self.outputs);
-    }
-
-    fn handle_aggregate(&mut self, message: Message, now: Instant) {
-        let mut aggregate = Aggregate::new(message);
-        for message in aggregate.by_ref() {
-            match message.kind {
-                kind::AUDIO => self.handle_media(TagKind::Audio, message, now),
-                kind::VIDEO => self.handle_media(TagKind::Video, message, now),
-                kind::DATA => self.handle_data(message),
-                _ => self.drop("type"),
+    fn handle_media(&mut self, message: Message, now: Instant) {
+        for tag in tags::of(message) {
+            match (tag, &mut self.publish) {
+                (Ok(tag), Publish::Live { demuxer, media_at, .. }) => {
+                    // Metadata does not keep a publisher alive.
+                    if tag.kind != TagKind::Data {
+                        *media_at = now;
+                    }
+                    demuxer.push(tag);
+                    emit(demuxer, &mut self.outputs);
+                }
+                (Ok(_), _) => self.drop("unpublished"),
+                (Err(reason), _) => self.drop(reason),
             }
         }
-        if aggregate.is_cut_off() {
-            self.drop("aggregate");
-        }
-    }
-
-    /// Script data without what only RTMP says around it: the format byte of AMF3 and `@setDataFrame`.
-    fn handle_data(&mut self, mut message: Message) {
-        if message.kind == kind::DATA_AMF3 && message.payload.starts_with(&[0]) {
-            message.payload = message.payload.slice(1..);
-        }
-        if message.payload.starts_with(CLEAR_DATA_FRAME) {
-            return;
-        }
-        if message.payload.starts_with(SET_DATA_FRAME) {
-            message.payload = message.payload.slice(SET_DATA_FRAME.len()..);
-        }
-        // Data does not keep a publisher alive, so the time is not asked for.
-        let Publish::Live { media_at, .. } = self.publish else { return self.drop("unpublished") };
-        self.handle_media(TagKind::Data, message, media_at);
     }
 
     fn handle_user_control(&mut self, payload: &[u8]) {
@@ -550,12 +417,6 @@ impl Window {
 /// A message that begins before a publish and could not end within [`UNPUBLISHED_BYTES_MAX`] is refused at its header.
 const UNPUBLISHED_LIMITS: Limits =
     Limits { video_len_max: UNPUBLISHED_BYTES_MAX as u32, unfinished_max: UNPUBLISHED_BYTES_MAX };
-
-/// `"@setDataFrame"` as an AMF0 string.
-const SET_DATA_FRAME: &[u8] = b"\x02\0\x0d@setDataFrame";
-
-/// `"@clearDataFrame"` as an AMF0 string.
-const CLEAR_DATA_FRAME: &[u8] = b"\x02\0\x0f@clearDataFrame";
 
 /// The reason, and for a name the form of a good one, for the log of an encoder.
 fn explain(reason: &Close) -> String {
