@@ -433,3 +433,6 @@ fn emit(demuxer: &mut Demuxer, outputs: &mut VecDeque<Output>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
