@@ -1,6 +1,8 @@
 //! Chunk reading: bytes per second on one core, at the chunk sizes of GStreamer and librtmp (128), OBS (4096) and
 //! ffmpeg (60,000), of a broadcast of 1.5 Mbit/s and one of 6, read in pieces as a socket gives them.
 
+#![expect(clippy::unwrap_used, missing_docs, reason = "a bench is no interface and fails loudly")]
+
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use grandstand::ingest::rtmp::chunk::Reader;
@@ -26,7 +28,11 @@ fn broadcast(chunk_size: u32, bits_per_second: usize) -> Vec<u8> {
     let (mut pictures, mut sounds) = (0u32, 0u32);
     while pictures < 250 {
         if pictures * 40 <= sounds * 1024 / 44 {
-            write(kind::VIDEO, pictures * 40, if pictures.is_multiple_of(50) { picture * 8 } else { picture });
+            write(
+                kind::VIDEO,
+                pictures * 40,
+                if pictures.is_multiple_of(50) { picture * 8 } else { picture },
+            );
             pictures += 1;
         } else {
             write(kind::AUDIO, sounds * 1024 / 44, 360);
