@@ -9,8 +9,11 @@
 pub mod aac;
 pub mod demux;
 pub mod flv;
+pub mod grid;
 pub mod h264;
 pub mod mp3;
+pub mod rate;
+mod sps;
 pub mod time;
 
 use std::sync::Arc;
