@@ -7,6 +7,7 @@
 //! Everything here is a core: no clock, no socket, no task.
 
 pub mod aac;
+pub mod amf;
 pub mod demux;
 pub mod flv;
 pub mod grid;
