@@ -112,13 +112,13 @@ pub enum Audio {
 }
 
 /// Reads a video tag's body (FLV E.4.3). The payload is a slice of it.
-pub fn video(body: &Bytes) -> Result<Video, FlvError> {
+pub fn video(body: Bytes) -> Result<Video, FlvError> {
     const AVC: u8 = 7;
     const KEYFRAME: u8 = 1;
     const COMMAND: u8 = 5;
     const ENHANCED: u8 = 0x80;
     let short = FlvError::Short { len: body.len() };
-    let mut rest = body.clone();
+    let mut rest = body;
     let first = rest.try_get_u8().map_err(|_| short)?;
     if first & ENHANCED != 0 {
         return Err(four_cc(&rest).map_or(short, FlvError::Unsupported));
@@ -142,9 +142,9 @@ pub fn video(body: &Bytes) -> Result<Video, FlvError> {
 
 /// Reads an audio tag's body (FLV E.4.2). The payload is a slice of it. Rate, size and channels of the tag are not
 /// looked at: the frames say them, and the tag is often wrong.
-pub fn audio(body: &Bytes) -> Result<Audio, FlvError> {
+pub fn audio(body: Bytes) -> Result<Audio, FlvError> {
     let short = FlvError::Short { len: body.len() };
-    let mut rest = body.clone();
+    let mut rest = body;
     match rest.try_get_u8().map_err(|_| short)? >> 4 {
         2 | 14 => Ok(Audio::Mp3(rest)),
         9 => Err(four_cc(&rest).map_or(short, FlvError::Unsupported)),
@@ -173,7 +173,7 @@ pub struct MetaData {
 }
 
 /// Reads a data tag's body; `None` for anything but `onMetaData`, with `@setDataFrame` before it or without.
-pub fn metadata(body: &Bytes) -> Result<Option<MetaData>, amf::Error> {
+pub fn metadata(body: &[u8]) -> Result<Option<MetaData>, amf::Error> {
     // RTMP type 15 puts one byte before the same AMF0, which then reads as a number's marker.
     let values =
         amf::read_all(if body.starts_with(&[0, 2]) { body.get(1..).unwrap_or_default() } else { body })?;
@@ -212,27 +212,27 @@ pub(crate) mod tests {
             for keyframe in [false, true] {
                 let body = video_body(1, keyframe, composition_ms, b"nal");
                 let payload = Bytes::from_static(b"nal");
-                assert_eq!(video(&body), Ok(Video::AccessUnit { composition_ms, keyframe, payload }));
+                assert_eq!(video(body.clone()), Ok(Video::AccessUnit { composition_ms, keyframe, payload }));
             }
         }
-        assert_eq!(video(&video_body(0, true, 0, b"avcC")), Ok(Video::Config(Bytes::from_static(b"avcC"))));
-        assert_eq!(video(&video_body(2, true, 0, b"")), Ok(Video::Nothing));
-        assert_eq!(video(&Bytes::from_static(&[0x57, 0])), Ok(Video::Nothing), "a seek command");
+        assert_eq!(video(video_body(0, true, 0, b"avcC")), Ok(Video::Config(Bytes::from_static(b"avcC"))));
+        assert_eq!(video(video_body(2, true, 0, b"")), Ok(Video::Nothing));
+        assert_eq!(video(Bytes::from_static(&[0x57, 0])), Ok(Video::Nothing), "a seek command");
     }
 
     /// FLV E.4.2.1, E.4.2.2.
     #[test]
     fn audio_tags_read_as_written() {
-        assert_eq!(audio(&aac_body(0, b"\x12\x10")), Ok(Audio::AacConfig(Bytes::from_static(b"\x12\x10"))));
-        assert_eq!(audio(&aac_body(1, b"raw")), Ok(Audio::Aac(Bytes::from_static(b"raw"))));
-        assert_eq!(audio(&Bytes::from_static(b"\x2fmp3")), Ok(Audio::Mp3(Bytes::from_static(b"mp3"))));
-        assert_eq!(audio(&Bytes::from_static(b"\xe2mp3")), Ok(Audio::Mp3(Bytes::from_static(b"mp3"))));
+        assert_eq!(audio(aac_body(0, b"\x12\x10")), Ok(Audio::AacConfig(Bytes::from_static(b"\x12\x10"))));
+        assert_eq!(audio(aac_body(1, b"raw")), Ok(Audio::Aac(Bytes::from_static(b"raw"))));
+        assert_eq!(audio(Bytes::from_static(b"\x2fmp3")), Ok(Audio::Mp3(Bytes::from_static(b"mp3"))));
+        assert_eq!(audio(Bytes::from_static(b"\xe2mp3")), Ok(Audio::Mp3(Bytes::from_static(b"mp3"))));
     }
 
     #[test]
     fn a_payload_is_a_slice_of_its_message() {
         let body = video_body(1, true, 0, b"nal");
-        let Ok(Video::AccessUnit { payload, .. }) = video(&body) else { panic!("an access unit") };
+        let Ok(Video::AccessUnit { payload, .. }) = video(body.clone()) else { panic!("an access unit") };
         assert_eq!(payload.as_ptr(), body[5..].as_ptr());
     }
 
@@ -246,13 +246,13 @@ pub(crate) mod tests {
             (b"\x1c....", "HEVC"),
         ];
         for (body, name) in video_rows {
-            let error = video(&Bytes::from_static(body)).unwrap_err();
+            let error = video(Bytes::from_static(body)).unwrap_err();
             assert_eq!(error.to_string(), format!("unsupported codec {name}"));
         }
         for (body, name) in
             [(&b"\x90Opus"[..], "Opus"), (b"\xb6.", "Speex"), (b"\x70.", "G.711"), (b"\xf0", "audio 15")]
         {
-            let error = audio(&Bytes::from_static(body)).unwrap_err();
+            let error = audio(Bytes::from_static(body)).unwrap_err();
             assert_eq!(error.to_string(), format!("unsupported codec {name}"));
         }
     }
@@ -260,13 +260,13 @@ pub(crate) mod tests {
     #[test]
     fn a_cut_or_undefined_tag_is_refused() {
         for len in 0..5 {
-            assert_eq!(video(&video_body(1, true, 0, b"").slice(..len)), Err(FlvError::Short { len }));
+            assert_eq!(video(video_body(1, true, 0, b"").slice(..len)), Err(FlvError::Short { len }));
         }
-        assert_eq!(video(&Bytes::from_static(b"\x90hv")), Err(FlvError::Short { len: 3 }));
-        assert_eq!(audio(&Bytes::from_static(b"")), Err(FlvError::Short { len: 0 }));
-        assert_eq!(audio(&Bytes::from_static(b"\xaf")), Err(FlvError::Short { len: 1 }));
-        assert_eq!(video(&video_body(3, true, 0, b"")), Err(FlvError::PacketType { value: 3 }));
-        assert_eq!(audio(&aac_body(2, b"")), Err(FlvError::PacketType { value: 2 }));
+        assert_eq!(video(Bytes::from_static(b"\x90hv")), Err(FlvError::Short { len: 3 }));
+        assert_eq!(audio(Bytes::from_static(b"")), Err(FlvError::Short { len: 0 }));
+        assert_eq!(audio(Bytes::from_static(b"\xaf")), Err(FlvError::Short { len: 1 }));
+        assert_eq!(video(video_body(3, true, 0, b"")), Err(FlvError::PacketType { value: 3 }));
+        assert_eq!(audio(aac_body(2, b"")), Err(FlvError::PacketType { value: 2 }));
     }
 
     /// `onMetaData` with a frame rate and one codec, as an ECMA array.
@@ -300,7 +300,7 @@ pub(crate) mod tests {
         #[test]
         fn any_body_ends(body in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
             let body = Bytes::from(body);
-            let _ = (video(&body), audio(&body), metadata(&body));
+            let _ = (video(body.clone()), audio(body.clone()), metadata(&body));
         }
 
         #[test]
@@ -308,7 +308,7 @@ pub(crate) mod tests {
             let mut body = metadata_body(25.0, &["videocodecid", "audiocodecid"]).to_vec();
             let at = at % body.len();
             body[at] = byte;
-            let _ = metadata(&body.into());
+            let _ = metadata(&body);
         }
     }
 }

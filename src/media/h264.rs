@@ -310,11 +310,11 @@ pub(crate) mod tests {
 
     #[test]
     fn nal_units_come_in_order_and_empty_ones_do_not() {
-        let rows: [(u8, &[u8], &[&[u8]]); 4] = [
-            (4, &[0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 0, 0, 0, 0, 1, 0x65], &[&[9, 0xf0], &[0x65]]),
-            (2, &[0, 1, 0x41, 0, 0, 0, 1, 6], &[&[0x41], &[6]]),
-            (1, &[1, 0x41, 0], &[&[0x41]]),
-            (4, &[], &[]),
+        let rows = [
+            (4, &[0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 0, 0, 0, 0, 1, 0x65][..], vec![&[9, 0xf0][..], &[0x65]]),
+            (2, &[0, 1, 0x41, 0, 0, 0, 1, 6], vec![&[0x41], &[6]]),
+            (1, &[1, 0x41, 0], vec![&[0x41]]),
+            (4, &[], vec![]),
         ];
         for (size, payload, units) in rows {
             let found: Result<Vec<_>, _> = nal_units(payload, size).collect();
