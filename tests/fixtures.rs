@@ -1,5 +1,6 @@
 //! The fixtures are the files that `fixtures/README.md` says they are.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -18,8 +19,7 @@ fn every_fixture_has_the_hash_in_the_readme() {
             let bytes: u64 = bytes.parse().ok()?;
             let file = fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(file.len() as u64, bytes, "{name} has another size");
-            let digest: String = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(digest, sha256, "{name} has another hash");
+            assert_eq!(hex(&Sha256::digest(&file)), sha256, "{name} has another hash");
             Some(name.to_owned())
         })
         .collect();
@@ -31,4 +31,11 @@ fn every_fixture_has_the_hash_in_the_readme() {
     listed.sort();
     present.sort();
     assert_eq!(listed, present);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes every write");
+        text
+    })
 }

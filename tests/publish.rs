@@ -1,5 +1,8 @@
 //! `publish` against `rml_rtmp`'s server session over a real socket.
 
+// Whatever fails here fails the test; clippy knows only functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +14,7 @@ use rml_rtmp::sessions::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// What a server got from one publisher.
@@ -22,12 +26,12 @@ struct Received {
     finished: bool,
 }
 
-/// Serves one publisher until it closes, or refuses it.
-async fn serve(mut socket: TcpStream, refuse: bool) -> Received {
+/// Serves one publisher until it closes, or refuses it. Cancels `stop` once enough media messages are there.
+async fn serve(mut socket: TcpStream, refuse: bool, enough: usize, stop: CancellationToken) -> Received {
     let mut handshake = Handshake::new(PeerType::Server);
     let mut received = Received::default();
     let mut session = None;
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     loop {
         let len = socket.read(&mut buffer).await.unwrap();
         if len == 0 {
@@ -69,7 +73,7 @@ async fn serve(mut socket: TcpStream, refuse: bool) -> Received {
                     results.extend(session.accept_request(request_id).unwrap());
                 }
                 ServerSessionEvent::StreamMetadataChanged { metadata, .. } => {
-                    received.metadata = Some(metadata)
+                    received.metadata = Some(metadata);
                 }
                 ServerSessionEvent::AudioDataReceived { data, timestamp, .. } => {
                     received.media.push((TagKind::Audio, timestamp.value, data));
@@ -82,6 +86,9 @@ async fn serve(mut socket: TcpStream, refuse: bool) -> Received {
             }
         }
         write(&mut socket, results).await;
+        if received.media.len() >= enough {
+            stop.cancel();
+        }
     }
 }
 
@@ -113,6 +120,16 @@ fn short_match(ms: u32) -> FlvFile {
     FlvFile::read(&bytes.into()).unwrap()
 }
 
+fn spawn(
+    listener: TcpListener,
+    refuse: bool,
+    enough: usize,
+    stop: &CancellationToken,
+) -> JoinHandle<Received> {
+    let stop = stop.clone();
+    tokio::spawn(async move { serve(listener.accept().await.unwrap().0, refuse, enough, stop).await })
+}
+
 async fn listen() -> (TcpListener, Destination) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("rtmp://{}/live/mark?key=secret", listener.local_addr().unwrap());
@@ -123,8 +140,8 @@ async fn listen() -> (TcpListener, Destination) {
 async fn a_server_receives_exactly_the_files_tags_in_real_time() {
     let file = short_match(1_000);
     let (listener, to) = listen().await;
-    let server = tokio::spawn(async move { serve(listener.accept().await.unwrap().0, false).await });
     let (meter, stop) = (Meter::default(), CancellationToken::new());
+    let server = spawn(listener, false, usize::MAX, &stop);
     let start = std::time::Instant::now();
     publish(&file, &to, false, &meter, &stop).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(900), "faster than real time: {:?}", start.elapsed());
@@ -147,15 +164,9 @@ async fn a_server_receives_exactly_the_files_tags_in_real_time() {
 async fn a_loop_goes_on_without_a_seam_until_it_is_stopped() {
     let file = short_match(320);
     let (listener, to) = listen().await;
-    let server = tokio::spawn(async move { serve(listener.accept().await.unwrap().0, false).await });
     let (meter, stop) = (Meter::default(), CancellationToken::new());
-    let stopper = stop.clone();
-    let publishing = publish(&file, &to, true, &meter, &stop);
-    let (published, ()) = tokio::join!(publishing, async {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        stopper.cancel();
-    });
-    published.unwrap();
+    let server = spawn(listener, false, 80, &stop);
+    publish(&file, &to, true, &meter, &stop).await.unwrap();
 
     let received = server.await.unwrap();
     assert!(received.finished);
@@ -171,8 +182,9 @@ async fn a_loop_goes_on_without_a_seam_until_it_is_stopped() {
 async fn a_taken_name_is_told_with_the_servers_code() {
     let file = short_match(1_000);
     let (listener, to) = listen().await;
-    let server = tokio::spawn(async move { serve(listener.accept().await.unwrap().0, true).await });
-    let refused = publish(&file, &to, false, &Meter::default(), &CancellationToken::new()).await;
+    let (meter, stop) = (Meter::default(), CancellationToken::new());
+    let server = spawn(listener, true, usize::MAX, &stop);
+    let refused = publish(&file, &to, false, &meter, &stop).await;
     let Err(Error::Session(SessionError::Refused(code))) = refused else { panic!("{refused:?}") };
     assert_eq!(code, "NetStream.Publish.BadName");
     server.await.unwrap();

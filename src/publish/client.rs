@@ -203,7 +203,7 @@ async fn handshake(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
         }
         match handshake.process_bytes(&buffer[..len]).map_err(io::Error::other)? {
             HandshakeProcessResult::InProgress { response_bytes } => {
-                socket.write_all(&response_bytes).await?
+                socket.write_all(&response_bytes).await?;
             }
             HandshakeProcessResult::Completed { response_bytes, remaining_bytes } => {
                 socket.write_all(&response_bytes).await?;

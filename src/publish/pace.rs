@@ -114,7 +114,8 @@ fn span_ms<'a>(mut track: impl Iterator<Item = &'a Tag>) -> u64 {
     let (last, intervals) = track.fold((first, 0u64), |(_, count), tag| (tag, count + 1));
     let between_ms = last.timestamp_ms.wrapping_sub(first.timestamp_ms).cast_signed().max(0);
     let between_ms = u64::from(between_ms.unsigned_abs());
-    if intervals == 0 { 0 } else { between_ms + (between_ms + intervals / 2) / intervals }
+    let mean_ms = (between_ms + intervals / 2).checked_div(intervals).unwrap_or(0);
+    between_ms + mean_ms
 }
 
 /// An AAC or H.264 sequence header (FLV specification E.4.2.1, E.4.3.1).
