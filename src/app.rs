@@ -108,7 +108,7 @@ impl App {
     /// Opens the store and takes both addresses, in this order: a store that cannot be used leaves no port taken.
     pub async fn bind(config: Config, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let store = Store::open(&config.store, clock.clone(), metrics.clone()).await?;
+        let store = Store::open(&config.store, config.hls.memory, clock.clone(), metrics.clone()).await?;
         let rtmp = Bound::new("rtmp", config.rtmp.listen).await?;
         let http = Bound::new("http", config.http.listen).await?;
         let (hub, started) = Hub::new(config.live.clone(), clock.clone(), metrics.clone());
@@ -138,7 +138,10 @@ impl App {
             "listening"
         );
         let mut package = Stage::start("package", PACKAGE_STOP_MAX, |stop| {
-            package::run(started, config.hls, board, store, clock.clone(), metrics.clone(), stop)
+            let settings = config.hls;
+            let shared =
+                package::Shared { settings, board, store, clock: clock.clone(), metrics: metrics.clone() };
+            package::run(started, shared, stop)
         });
         let mut ingest = Stage::start("rtmp", RTMP_STOP_MAX, |stop| {
             rtmp::server::run(rtmp.listener, config.rtmp, hub, clock, metrics, stop)

@@ -1,0 +1,126 @@
+//! One epoch on its way into segments: the segmenter's steps, carried out by the muxer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::WallTime;
+use crate::live::Epoch;
+use crate::media::{Event, Frame, Span, Track};
+
+use super::Settings;
+use super::segmenter::{Begin, End, Limits, Segmenter, Step};
+use super::ts::SegmentMuxer;
+
+/// A segment's bytes and what is to be said of it.
+#[derive(Debug)]
+pub struct Muxed {
+    /// How it began.
+    pub begin: Begin,
+    /// How it ended.
+    pub end: End,
+    /// The MPEG-TS.
+    pub bytes: Bytes,
+    /// Its pictures over its duration.
+    pub pictures_per_second: f64,
+}
+
+/// Segmenter and muxer of one epoch.
+#[derive(Debug)]
+pub struct Assembler {
+    epoch: Epoch,
+    segmenter: Segmenter,
+    open: Option<Open>,
+    /// Size to expect of the next segment, so that its buffer need not grow.
+    capacity: usize,
+    segments: u64,
+    discarded: u64,
+    unmuxable: u64,
+}
+
+/// The segment being muxed.
+#[derive(Debug)]
+struct Open {
+    begin: Begin,
+    muxer: SegmentMuxer,
+    pictures: u32,
+}
+
+impl Assembler {
+    /// For one publishing session.
+    pub fn new(settings: &Settings, epoch: Epoch) -> Self {
+        let limits = Limits {
+            target: settings.segment.into(),
+            length_max: settings.gop_max.into(),
+            bytes_max: usize::try_from(settings.segment_max.as_u64()).unwrap_or(usize::MAX),
+        };
+        Self {
+            epoch,
+            segmenter: Segmenter::new(limits),
+            open: None,
+            capacity: 0,
+            segments: 0,
+            discarded: 0,
+            unmuxable: 0,
+        }
+    }
+
+    /// Whose frames these are.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Segments made so far.
+    pub fn segments(&self) -> u64 {
+        self.segments
+    }
+
+    /// Takes an event. Drain [`Assembler::poll`] after it.
+    pub fn handle(&mut self, event: &Event, wall: WallTime) {
+        self.segmenter.handle(event, wall);
+    }
+
+    /// The next step to carry out.
+    pub fn poll(&mut self) -> Option<Step> {
+        self.segmenter.poll()
+    }
+
+    /// Opens a segment.
+    pub fn begin(&mut self, begin: Begin) {
+        let muxer = SegmentMuxer::new(Arc::clone(&begin.tracks), self.capacity);
+        self.open = Some(Open { begin, muxer, pictures: 0 });
+    }
+
+    /// Muxes a frame into the open segment.
+    pub fn append(&mut self, frame: &Arc<Frame>) {
+        let Some(open) = &mut self.open else { return };
+        match open.muxer.push(frame) {
+            Ok(()) => open.pictures += u32::from(frame.track == Track::Video),
+            Err(_) => self.unmuxable += 1,
+        }
+    }
+
+    /// Closes the open segment. `None` if it has no duration: it can't be listed.
+    pub fn finish(&mut self, end: End) -> Option<Muxed> {
+        let Open { begin, muxer, pictures } = self.open.take()?;
+        if end.duration <= Span::ZERO {
+            return None;
+        }
+        let bytes = muxer.finish();
+        // An eighth more, for the next may be a little larger.
+        self.capacity = bytes.len() + bytes.len() / 8;
+        self.segments += 1;
+        let pictures_per_second = f64::from(pictures) / end.duration.as_secs_f64();
+        Some(Muxed { begin, end, bytes, pictures_per_second })
+    }
+
+    /// Frames that reached no segment since the last call, by reason.
+    pub fn take_drops(&mut self) -> impl Iterator<Item = (&'static str, u64)> {
+        let discarded = self.segmenter.discarded();
+        let waited = discarded - std::mem::replace(&mut self.discarded, discarded);
+        let unmuxable = std::mem::take(&mut self.unmuxable);
+        [("no_random_access_point", waited), ("unmuxable", unmuxable)]
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+    }
+}
