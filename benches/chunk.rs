@@ -26,7 +26,11 @@ fn broadcast(chunk_size: u32, bits_per_second: usize) -> Vec<u8> {
     let (mut pictures, mut sounds) = (0u32, 0u32);
     while pictures < 250 {
         if pictures * 40 <= sounds * 1024 / 44 {
-            write(kind::VIDEO, pictures * 40, if pictures.is_multiple_of(50) { picture * 8 } else { picture });
+            write(
+                kind::VIDEO,
+                pictures * 40,
+                if pictures.is_multiple_of(50) { picture * 8 } else { picture },
+            );
             pictures += 1;
         } else {
             write(kind::AUDIO, sounds * 1024 / 44, 360);
