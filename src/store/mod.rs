@@ -2,7 +2,11 @@
 
 pub mod layout;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -52,16 +56,26 @@ pub struct StoredSegment {
 
 /// The origin's objects. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+}
 
 impl Store {
     /// Opens what `settings.url` names, making the folder, and checks that it can be written.
-    pub async fn open(_settings: &Settings, _clock: Clock, _metrics: Metrics) -> Result<Self, OpenError> {
-        Ok(Self {})
+    pub async fn open(settings: &Settings, _clock: Clock, _metrics: Metrics) -> Result<Self, OpenError> {
+        let scheme = || OpenError::Scheme { url: settings.url.clone() };
+        std::fs::create_dir_all(&settings.url).map_err(|_| scheme())?;
+        let objects = LocalFileSystem::new_with_prefix(&settings.url).map_err(|_| scheme())?;
+        Ok(Self { objects: Arc::new(objects) })
     }
 
     /// A whole segment, from memory or the store. `None` if there is none under this key.
-    pub async fn read(&self, _key: &SegmentKey) -> Result<Option<StoredSegment>, ReadError> {
-        Ok(None)
+    pub async fn read(&self, key: &SegmentKey) -> Result<Option<StoredSegment>, ReadError> {
+        let found = match self.objects.get(&key.path()).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(ReadError)?,
+        };
+        let modified = WallTime::from_unix_us(found.meta.last_modified.timestamp_micros());
+        Ok(Some(StoredSegment { bytes: found.bytes().await.map_err(ReadError)?, modified }))
     }
 }
