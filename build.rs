@@ -11,11 +11,10 @@ fn main() -> io::Result<()> {
     let root = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;
     let library = format!("{PAGE}/node_modules/hls.js/dist/hls.min.js");
-    let path = Path::new(&root).join(&library);
     println!("cargo::rerun-if-changed=build.rs");
-    let value = if path.exists() {
+    let value = if Path::new(&root).join(&library).exists() {
         println!("cargo::rerun-if-changed={library}");
-        format!("Some(include_bytes!({path:?}))")
+        format!("Some(include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{library}\")))")
     } else {
         // A watched file that isn't there would mean a new build each time, so the folder is watched for it.
         println!("cargo::rerun-if-changed={PAGE}");

@@ -13,7 +13,7 @@ use crate::package::Life;
 pub(super) const SEGMENT: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// Not there now, but a stream may start, or a segment be finished, within a second. Said explicitly because caches
-/// that are told nothing keep an error for long (CloudFront: 10 s).
+/// that are told nothing keep an error for long (`CloudFront`: 10 s).
 pub(super) const ERROR: HeaderValue = HeaderValue::from_static("public, max-age=1");
 
 /// Figures of this moment, and failures of this process.

@@ -1,16 +1,22 @@
 //! What holds for every request and response, whatever it asks for.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_LENGTH, Entry,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http_body::{Body as _, Frame};
 
 use super::Site;
 use super::error::HttpError;
@@ -34,7 +40,17 @@ pub(super) async fn pass(State(site): State<Arc<Site>>, request: Request, next: 
         site.count("error");
     }
     if method == Method::HEAD {
+        // The GET's length, before the body that tells it is gone.
+        let len = response.body().size_hint().exact();
+        if let (Some(len), Entry::Vacant(entry)) = (len, response.headers_mut().entry(CONTENT_LENGTH))
+            && len > 0
+        {
+            entry.insert(len.into());
+        }
         *response.body_mut() = Body::empty();
+    }
+    if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        *response.body_mut() = Body::new(NoBody);
     }
     // A constant, not the request's Origin: that would need `Vary: Origin`, and so one copy per page in each cache.
     // On errors too, or hls.js sees status 0 and no 404.
@@ -72,4 +88,24 @@ fn preflight() -> Response {
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response
+}
+
+/// The body of an answer that can have none. Its length is not 0 but unsaid: RFC 9110 §8.6 forbids Content-Length in
+/// a 204, and in a 304 it would be the length of the 200. axum adds one to every body of a known length.
+struct NoBody;
+
+impl http_body::Body for NoBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
 }

@@ -53,9 +53,8 @@ impl File {
     }
 
     fn etag(&self) -> &str {
-        let digest =
-            || Sha256::digest(self.bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        self.etag.get_or_init(digest)
+        let digest = || Sha256::digest(self.bytes).first_chunk().map_or(0, |head| u128::from_be_bytes(*head));
+        self.etag.get_or_init(|| format!("{:032x}", digest()))
     }
 
     fn gzip(&self) -> Bytes {

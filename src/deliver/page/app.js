@@ -21,7 +21,7 @@ function bitrate(bps) {
 function codec(name) {
   const avc = /^avc1\.(..)..(..)$/i.exec(name ?? '');
   if (avc) {
-    const profiles = { 42: 'Baseline', '4d': 'Main', 58: 'Extended', 64: 'High', '6e': 'High 10', 7a: 'High 4:2:2' };
+    const profiles = { '42': 'Baseline', '4d': 'Main', '58': 'Extended', '64': 'High', '6e': 'High 10', '7a': 'High 4:2:2' };
     const profile = profiles[avc[1].toLowerCase()] ?? '';
     return `H.264 ${profile} ${(parseInt(avc[2], 16) / 10).toFixed(1)}`.replace('  ', ' ');
   }
@@ -94,14 +94,24 @@ async function refresh() {
   setTimeout(refresh, REFRESH_MS);
 }
 
+/** A command, broken over lines only between its parts. */
+function command(id, parts) {
+  byId(id).replaceChildren(...parts.flatMap((part) => {
+    const span = document.createElement('span');
+    span.textContent = part;
+    return [span, ' '];
+  }).slice(0, -1));
+}
+
 function explainPublishing() {
   const server = `rtmp://${location.hostname}/live`;
+  const coding = ['-c:v libx264', '-preset veryfast', '-pix_fmt yuv420p', '-g 60', '-c:a aac', '-f flv', `${server}/mark`];
   byId('obs-server').textContent = server;
-  byId('ffmpeg-file').textContent =
-    `ffmpeg -re -i video.mp4 -c:v libx264 -preset veryfast -g 60 -c:a aac -f flv ${server}/mark`;
-  byId('ffmpeg-test').textContent =
-    'ffmpeg -re -f lavfi -i testsrc2=size=1280x720:rate=30 -f lavfi -i sine=frequency=440 ' +
-    `-c:v libx264 -preset veryfast -pix_fmt yuv420p -g 60 -c:a aac -f flv ${server}/mark`;
+  command('ffmpeg-file', ['ffmpeg', '-re', '-i video.mp4', ...coding]);
+  command('ffmpeg-test', [
+    'ffmpeg', '-re', '-f lavfi', '-i testsrc2=size=1280x720:rate=30', '-f lavfi', '-i sine=frequency=440',
+    ...coding,
+  ]);
   for (const button of document.querySelectorAll('[data-copy]')) {
     // The clipboard belongs to secure contexts; elsewhere the text can still be selected by hand.
     button.hidden = !navigator.clipboard;

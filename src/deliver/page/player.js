@@ -103,7 +103,11 @@ function startHlsJs() {
   let networkErrors = 0;
   const own = new Hls({ backBufferLength: 30 });
   hls = own;
-  own.on(Hls.Events.FRAG_BUFFERED, () => { networkErrors = 0; });
+  own.on(Hls.Events.FRAG_BUFFERED, () => {
+    networkErrors = 0;
+    // A short outage ends before the buffer does: no 'playing' event follows.
+    if (document.body.dataset.state === 'recovering' && !video.paused && video.readyState >= 3) say('playing', '');
+  });
   own.on(Hls.Events.ERROR, (_event, error) => {
     if (!error.fatal || hls !== own) return;
     document.body.dataset.fatalErrors = Number(document.body.dataset.fatalErrors ?? 0) + 1;
