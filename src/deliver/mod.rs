@@ -10,6 +10,7 @@
 mod admin;
 mod caching;
 mod conditional;
+mod descriptors;
 mod encoding;
 mod error;
 mod gate;
@@ -50,8 +51,8 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 pub struct Settings {
     /// Where viewers and CDNs connect.
     pub listen: SocketAddr,
-    /// Connections at one time. One more is answered 503 and closed, so that file descriptors and memory are left
-    /// for publishers. An idle connection costs some 10 KiB.
+    /// Connections at one time, and at most three quarters of the open files that the system allows. One more is
+    /// answered 503 and closed, so that descriptors and memory are left for publishers.
     pub connections_max: usize,
     /// From the first byte of a request until its last header.
     #[serde(with = "humantime_serde")]

@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use super::pace::{Limits, Pace};
-use super::{Context, Peer, Settings, router};
+use super::{Context, Peer, Settings, descriptors, router};
 use crate::clock::Clock;
 use crate::metrics::Kind;
 
@@ -43,7 +43,12 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nC
 
 /// Serves until `stop` is cancelled, then lets running responses finish, for a bounded time.
 pub async fn run(listener: TcpListener, settings: Settings, context: Context, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)));
+    let connections_max = descriptors::connections_max(settings.connections_max);
+    if connections_max < settings.connections_max {
+        let asked = settings.connections_max;
+        warn!(connections_max, asked, "the limit of open files (ulimit -n) allows fewer connections");
+    }
+    let permits = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
     let connections = TaskTracker::new();
     let server = Server {
         limits: Limits {
@@ -72,7 +77,7 @@ pub async fn run(listener: TcpListener, settings: Settings, context: Context, st
         };
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             if !full {
-                warn!(connections = settings.connections_max, "no more connections, refusing");
+                warn!(connections_max, "no more connections, refusing");
             }
             full = true;
             context.metrics.http_responses.get_or_create(&Kind { kind: "refused" }).inc();

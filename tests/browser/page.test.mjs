@@ -161,6 +161,19 @@ test('the player page plays natively where hls.js is not', async () => {
   await page.close();
 });
 
+test('without hls.js the player page plays natively, or says what is missing', async () => {
+  const page = await browser.newPage();
+  await page.route('**/assets/hls.min.js', (route) => route.fulfill({ status: 404 }));
+  await page.goto(`${ORIGIN}/play/${BROADCAST}`);
+  await assertPlays(page);
+  assert.equal(await page.locator('body').getAttribute('data-engine'), 'native');
+  await page.addInitScript(() => { HTMLMediaElement.prototype.canPlayType = () => ''; });
+  await page.reload();
+  await page.getByText('built without hls.js').waitFor();
+  await picture(page, 'player-unsupported');
+  await page.close();
+});
+
 test('the player page waits for a broadcast that is not live, and plays it when it is', async () => {
   const page = await browser.newPage();
   let up = false;
