@@ -199,6 +199,33 @@ test('the player page gets over an outage of the origin', async () => {
   await page.close();
 });
 
+test('the player page says when the broadcast has ended, and plays the next one', async () => {
+  const page = await browser.newPage();
+  const listed = await (await fetch(`${ORIGIN}/api/v1/streams`)).json();
+  const next = listed.streams.find((stream) => stream.name === BROADCAST);
+  let ended = true;
+  await page.route('**/api/v1/streams', (route) => {
+    const streams = ended ? [{ ...next, started: '2001-01-01T00:00:00.000Z' }] : [next];
+    return route.fulfill({ json: { streams } });
+  });
+  await page.route(`**/${BROADCAST}/*.m3u8`, async (route) => {
+    const response = await route.fetch();
+    const text = await response.text();
+    const body = ended && text.includes('#EXTINF') ? `${text}#EXT-X-ENDLIST\n` : text;
+    await route.fulfill({ response, body });
+  });
+  await page.goto(`${ORIGIN}/play/${BROADCAST}`);
+  await assertPlays(page);
+  await page.evaluate(() => { const video = document.querySelector('video'); video.currentTime = video.duration - 1; });
+  await page.getByText('The broadcast has ended.').waitFor({ timeout: DEADLINE_MS });
+  await picture(page, 'player-ended');
+  ended = false;
+  await page.waitForFunction(() => document.body.dataset.state === 'playing', null, { timeout: DEADLINE_MS });
+  await assertPlays(page);
+  await page.unrouteAll({ behavior: 'ignoreErrors' });
+  await page.close();
+});
+
 /** A site of another origin that shows one page. */
 async function elsewhere(html, use) {
   const server = createServer((_request, response) => {
