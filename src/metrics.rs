@@ -106,7 +106,7 @@ impl Metrics {
         registry
     }
 
-    /// Everything in OpenMetrics text, as `/metrics` serves it.
+    /// Everything as an `OpenMetrics` text, as `/metrics` serves it.
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail; an empty answer would show up as a failed scrape.

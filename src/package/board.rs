@@ -1,7 +1,8 @@
 //! What is published: the newest playlists of every broadcast, for whoever delivers them.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -44,7 +45,11 @@ impl Document {
     /// A document over `text`.
     pub fn new(text: String, modified: WallTime, life: Life) -> Self {
         let digest = Sha256::digest(text.as_bytes());
-        let etag = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let mut etag = String::with_capacity(32);
+        for byte in digest.iter().take(16) {
+            // Writing to a String does not fail.
+            let _ = write!(etag, "{byte:02x}");
+        }
         Self { text: text.into(), etag, modified, life, gzip: OnceLock::new() }
     }
 

@@ -91,7 +91,7 @@ mod tests {
         for first in [b'G', 0x16, 6, 0] {
             let mut out = Vec::new();
             assert_eq!(Handshake::new().read(&mut &[first][..], &mut out), Err(Error));
-            assert_eq!(out, []);
+            assert!(out.is_empty());
         }
     }
 

@@ -1,1 +1,0 @@
-//! The MPEG-TS muxer over mpeg2ts.

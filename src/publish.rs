@@ -1,1 +1,0 @@
-//! `grandstand publish`: a real-time RTMP publisher over an FLV file.
