@@ -24,13 +24,18 @@ use tracing::{error, info};
 ///
 /// Without arguments it serves: encoders push to rtmp://HOST/live/NAME, viewers open http://HOST:8000/.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     serve: Serve,
 }
+
+const AFTER_HELP: &str = "\
+Every setting of the file can also be given in the environment, as GRANDSTAND_<SECTION>_<KEY>
+(GRANDSTAND_HLS_WINDOW=120s). Flags go over the environment, which goes over the file.
+Exit codes: 0 all well, 1 could not start or did not stop cleanly, 2 wrong usage or configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -45,8 +50,7 @@ enum Command {
     Publish(Publish),
 }
 
-/// Flags over environment over file over defaults. Every setting of the file can also be given in the environment, as
-/// `GRANDSTAND_<SECTION>_<KEY>`.
+/// A flag has the name of its setting: `--store-url` is `[store] url`.
 #[derive(Debug, Default, Args)]
 struct Serve {
     /// TOML file with settings; see config/grandstand.toml
@@ -75,10 +79,10 @@ struct Publish {
     file: PathBuf,
     /// Where to: rtmp://HOST[:PORT]/APP/NAME
     url: String,
-    /// Start again when the file ends, with timestamps running on
+    /// Start again when the file ends, without a seam
     #[arg(long = "loop")]
     repeat: bool,
-    /// Push this many broadcasts: NAME, or NAME-1 to NAME-N for more than one
+    /// Push this many broadcasts at once: NAME, NAME-2, … NAME-N
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
 }

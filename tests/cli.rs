@@ -100,6 +100,18 @@ fn a_port_in_use_ends_with_1() {
     refused(&run(&mut command), 1, &["[http] listen", &address, "in use"]);
 }
 
+/// A file where the folder should be: that stops root, too.
+#[test]
+fn a_folder_that_cannot_be_written_ends_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let mut command = grandstand();
+    command.arg("--store-url").arg(file.join("media"));
+    command.args(["--http-listen", "127.0.0.1:0", "--rtmp-listen", "127.0.0.1:0"]);
+    refused(&run(&mut command), 1, &["store", "media"]);
+}
+
 #[test]
 fn sigterm_and_sigint_stop_cleanly() {
     for signal in ["TERM", "INT"] {

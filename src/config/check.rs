@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use toml::{Table, Value};
+
 use super::Config;
 
 /// Apple's authoring specification 8.11: a live playlist lists at least six segments.
@@ -14,15 +16,15 @@ const WINDOW_TARGETS_MIN: u32 = 3;
 /// A live playlist is sent whole at every reload: a day of 2 s segments is 43,200 entries.
 const WINDOW_MAX: Duration = Duration::from_hours(24);
 
-/// What cannot be, and the settings that say it, as `section.key`. The first is the one named by `text` first.
+/// What cannot be, and the settings that say it, as `section.key`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contradiction {
-    pub(super) keys: Vec<&'static str>,
+    pub(super) keys: Vec<String>,
     pub(super) text: String,
 }
 
-fn against<const N: usize>(keys: [&'static str; N], text: String) -> Result<(), Contradiction> {
-    Err(Contradiction { keys: keys.to_vec(), text })
+fn against<const N: usize>(keys: [&str; N], text: String) -> Result<(), Contradiction> {
+    Err(Contradiction { keys: keys.map(str::to_owned).to_vec(), text })
 }
 
 /// The first contradiction, if there is one.
@@ -33,18 +35,24 @@ pub(super) fn check(config: &Config) -> Result<(), Contradiction> {
     config.log.filter().map(drop).or_else(|error| against(["log.level"], format!("[log] level: {error}")))
 }
 
+/// An amount, a size or a duration of nothing: it would switch off what every default has switched on. Found in the
+/// configuration as it would be written to a file, so that no module's setting is left out.
 fn nothing_is_zero(config: &Config) -> Result<(), Contradiction> {
-    let amounts = [
-        ("live.broadcasts_max", config.live.broadcasts_max == 0),
-        ("live.queue", config.live.queue.as_u64() == 0),
-        ("hls.memory", config.hls.memory.as_u64() == 0),
-        ("hls.segment", config.hls.segment.is_zero()),
-        ("hls.target_duration", config.hls.target_duration.is_zero()),
-    ];
-    match amounts.into_iter().find(|(_, zero)| *zero) {
-        Some((key, _)) => against([key], format!("{} must not be zero", label(key))),
-        None => Ok(()),
+    let written = Table::try_from(config).expect("a configuration is a TOML table");
+    for (section, table) in &written {
+        for (key, value) in table.as_table().into_iter().flatten() {
+            let zero = match value {
+                Value::Integer(number) => *number == 0,
+                Value::String(text) => ["0s", "0 B"].contains(&text.as_str()),
+                _ => false,
+            };
+            if zero {
+                let path = format!("{section}.{key}");
+                return against([&path], format!("{} must not be zero", label(&path)));
+            }
+        }
     }
+    Ok(())
 }
 
 fn listeners(config: &Config) -> Result<(), Contradiction> {
@@ -122,7 +130,7 @@ mod tests {
     /// PL.TARGET_*, PL.WINDOW_*: what hls rule A1 asks of a playlist cannot be configured away.
     #[test]
     fn settings_that_contradict_each_other_are_named() {
-        let cases: [(&str, Change); 12] = [
+        let cases: [(&str, Change); 13] = [
             ("hls.segment hls.target_duration", |c| c.hls.segment = Duration::from_secs(5)),
             ("hls.target_duration", |c| c.hls.target_duration = Duration::from_millis(4500)),
             ("hls.target_duration", |c| c.hls.target_duration = Duration::ZERO),
@@ -135,6 +143,7 @@ mod tests {
             ("hls.window", |c| c.hls.window = Duration::from_secs(90_000)),
             ("hls.segment", |c| c.hls.segment = Duration::ZERO),
             ("hls.memory", |c| c.hls.memory = ByteSize(0)),
+            ("hls.segment_max", |c| c.hls.segment_max = ByteSize(0)),
             ("live.queue", |c| c.live.queue = ByteSize(0)),
             ("live.broadcasts_max", |c| c.live.broadcasts_max = 0),
             ("log.level", |c| c.log.level = "ifno".to_owned()),

@@ -105,7 +105,7 @@ impl Layered {
         let config: Config =
             self.values.try_into().expect("every value was tried alone and values are independent");
         check(&config).map_err(|contradiction| ConfigError::Contradiction {
-            origins: contradiction.keys.iter().filter_map(|key| self.origins.get(*key)).cloned().collect(),
+            origins: contradiction.keys.iter().filter_map(|key| self.origins.get(key)).cloned().collect(),
             problem: contradiction.text,
         })?;
         Ok(config)
