@@ -7,11 +7,19 @@
 //! Everything here is a core: no clock, no socket, no task.
 
 pub mod aac;
+pub mod amf;
 pub mod demux;
+pub mod drops;
 pub mod flv;
+pub mod grid;
 pub mod h264;
+mod hold;
 pub mod mp3;
+pub mod rate;
+pub mod retime;
+mod sps;
 pub mod time;
+pub mod timeline;
 
 use std::sync::Arc;
 

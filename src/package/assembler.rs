@@ -31,8 +31,6 @@ pub struct Assembler {
     epoch: Epoch,
     segmenter: Segmenter,
     open: Option<Open>,
-    /// Size to expect of the next segment, so that its buffer need not grow.
-    capacity: usize,
     segments: u64,
     discarded: u64,
     unmuxable: u64,
@@ -54,15 +52,7 @@ impl Assembler {
             length_max: settings.gop_max.into(),
             bytes_max: usize::try_from(settings.segment_max.as_u64()).unwrap_or(usize::MAX),
         };
-        Self {
-            epoch,
-            segmenter: Segmenter::new(limits),
-            open: None,
-            capacity: 0,
-            segments: 0,
-            discarded: 0,
-            unmuxable: 0,
-        }
+        Self { epoch, segmenter: Segmenter::new(limits), open: None, segments: 0, discarded: 0, unmuxable: 0 }
     }
 
     /// Whose frames these are.
@@ -85,30 +75,27 @@ impl Assembler {
         self.segmenter.poll()
     }
 
-    /// Opens a segment.
+    /// Opens a segment. With tracks that MPEG-TS can't carry there is none, and its frames count as unmuxable.
     pub fn begin(&mut self, begin: Begin) {
-        let muxer = SegmentMuxer::new(Arc::clone(&begin.tracks), self.capacity);
-        self.open = Some(Open { begin, muxer, pictures: 0 });
+        let muxer = SegmentMuxer::new(Arc::clone(&begin.tracks));
+        self.open = muxer.ok().map(|muxer| Open { begin, muxer, pictures: 0 });
     }
 
     /// Muxes a frame into the open segment.
     pub fn append(&mut self, frame: &Arc<Frame>) {
-        let Some(open) = &mut self.open else { return };
-        match open.muxer.push(frame) {
-            Ok(()) => open.pictures += u32::from(frame.track == Track::Video),
-            Err(_) => self.unmuxable += 1,
+        match self.open.as_mut().map(|open| (open.muxer.push(frame), open)) {
+            Some((Ok(()), open)) => open.pictures += u32::from(frame.track == Track::Video),
+            Some((Err(_), _)) | None => self.unmuxable += 1,
         }
     }
 
-    /// Closes the open segment. `None` if it has no duration: it can't be listed.
+    /// Closes the open segment. `None` if it has no duration or no frames: it can't be listed.
     pub fn finish(&mut self, end: End) -> Option<Muxed> {
         let Open { begin, muxer, pictures } = self.open.take()?;
-        if end.duration <= Span::ZERO {
+        if end.duration <= Span::ZERO || muxer.is_empty() {
             return None;
         }
         let bytes = muxer.finish();
-        // An eighth more, for the next may be a little larger.
-        self.capacity = bytes.len() + bytes.len() / 8;
         self.segments += 1;
         let pictures_per_second = f64::from(pictures) / end.duration.as_secs_f64();
         Some(Muxed { begin, end, bytes, pictures_per_second })
