@@ -12,6 +12,8 @@
 //! A *core* module decides (bytes, events and times in; verdicts out: no async, socket, file, clock or
 //! randomness); a *shell* does (one task, one loop, no `if` about media). `ARCHITECTURE.md` says which is which.
 
+#![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 pub mod app;
 pub mod clock;
 pub mod config;

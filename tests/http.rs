@@ -1,8 +1,5 @@
 //! Delivery as clients see it: every header rule through the router, limits and timeouts over real sockets.
 
-// clippy.toml allows it inside `#[test]` functions, not in what they share.
-#![allow(clippy::unwrap_used)]
-
 #[path = "common/showing.rs"]
 mod showing;
 
@@ -14,12 +11,12 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::response::Response;
-use showing::{EPOCH, Showing, live};
 use grandstand::deliver::{Peer, Settings, router};
 use grandstand::name::StreamName;
 use grandstand::package::Life;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use showing::{EPOCH, Showing, live};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::ServiceExt;

@@ -1,7 +1,6 @@
 //! `publish` against `rml_rtmp`'s server session over a real socket.
 
 // Whatever fails here fails the test; clippy knows only functions marked as tests.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

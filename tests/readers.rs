@@ -1,6 +1,5 @@
 //! The readers that the end-to-end test believes, held against ffmpeg and ffprobe.
 #![allow(
-    clippy::unwrap_used,
     reason = "whatever fails here fails the test; clippy knows only test functions"
 )]
 

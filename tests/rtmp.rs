@@ -1,6 +1,5 @@
 //! RTMP over real sockets: encoders that are right, peers that are wrong, and the origin's stop.
 
-#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::net::SocketAddr;
 use std::process::Stdio;
