@@ -1,8 +1,5 @@
 //! The main job: ffmpeg pushes a broadcast for half a minute, a viewer follows the playlist, and every access unit and
 //! every audio frame that was pushed is found in exactly one segment, with its payload and its time.
-#![allow(
-    reason = "whatever fails here fails the test; clippy knows only test functions"
-)]
 
 mod common;
 #[path = "common/media.rs"]

@@ -1,7 +1,5 @@
 //! `publish` against `rml_rtmp`'s server session over a real socket.
 
-// Whatever fails here fails the test; clippy knows only functions marked as tests.
-
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,7 +1,4 @@
 //! The readers that the end-to-end test believes, held against ffmpeg and ffprobe.
-#![allow(
-    reason = "whatever fails here fails the test; clippy knows only test functions"
-)]
 
 #[path = "common/media.rs"]
 mod media;

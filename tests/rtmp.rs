@@ -1,6 +1,5 @@
 //! RTMP over real sockets: encoders that are right, peers that are wrong, and the origin's stop.
 
-
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
