@@ -1,5 +1,7 @@
 //! RTMP over real sockets: encoders that are right, peers that are wrong, and the origin's stop.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -160,10 +162,6 @@ impl Client {
 
 const ACCEPTED: Option<ClientSessionEvent> = Some(ClientSessionEvent::PublishRequestAccepted);
 
-fn refused(code: &str) -> Option<ClientSessionEvent> {
-    Some(ClientSessionEvent::UnhandleableOnStatusCode { code: code.into() })
-}
-
 async fn run_encoder(program: &str, args: &[&str]) -> (bool, String) {
     let child = tokio::process::Command::new(program)
         .args(args)
@@ -214,7 +212,7 @@ async fn ffmpeg_is_told_why_it_is_refused() {
     origin.stop().await;
 }
 
-/// It says goodbye by FCUnpublish and the end of the connection, and keeps chunk size 128.
+/// It says goodbye by `FCUnpublish` and the end of the connection, and keeps chunk size 128.
 #[tokio::test(flavor = "multi_thread")]
 async fn gstreamer_publishes() {
     let mut origin = Origin::start(Settings::default()).await;
@@ -256,7 +254,8 @@ async fn bad_names_get_a_status_and_a_close() {
     let origin = Origin::start(Settings::default()).await;
     for name in ["..", "a/b", "a\0b", &"x".repeat(5000)] {
         let mut client = Client::connect(&origin, "live").await;
-        assert_eq!(client.publish(name).await, refused("NetStream.Publish.BadName"));
+        let code = "NetStream.Publish.BadName".to_owned();
+        assert_eq!(client.publish(name).await, Some(ClientSessionEvent::UnhandleableOnStatusCode { code }));
         client.until_closed().await;
     }
     let first = Client::connect(&origin, "a/b").await;

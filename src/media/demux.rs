@@ -228,7 +228,10 @@ impl Demuxer {
         let stamp = self.place(Track::Video, stamp_ms);
         let track = self.video.as_mut().ok_or(Dropped::ConfigMissing)?;
         self.tracks_due |= !std::mem::replace(&mut track.shown, true);
-        let placed = track.clock.place(stamp, Span::from_ms(composition_ms.into()));
+        let sane = composition_ms.abs() <= COMPOSITION_MAX_MS;
+        self.repairs.offsets += u64::from(!sane);
+        let composition = if sane { Span::from_ms(composition_ms.into()) } else { Span::ZERO };
+        let placed = track.clock.place(stamp, composition);
         self.repairs.nudges += u64::from(placed.nudged);
         self.take(Frame { track: Track::Video, dts: placed.dts, pts: placed.pts, random_access, payload });
         Ok(())
@@ -340,6 +343,10 @@ impl Demuxer {
         TrackSet { video, audio }
     }
 }
+
+/// 16 pictures, the most that H.264 reorders, at 1.6 a second. A glitch beyond it must not shift a broadcast for ever,
+/// and hls.js takes PTS for wrong from 60 s on.
+const COMPOSITION_MAX_MS: i32 = 10_000;
 
 fn told_rate(metadata: Option<MetaData>) -> Option<FrameRate> {
     FrameRate::from_decimal(metadata?.frame_rate?)

@@ -92,6 +92,8 @@ pub struct Repairs {
     pub jumps: u64,
     /// Timelines ended because a composition offset was more negative than all before.
     pub shifts: u64,
+    /// Composition offsets that no reordering explains; taken as zero.
+    pub offsets: u64,
     /// Tracks moved to where the other is, as their clocks had nothing in common.
     pub alignments: u64,
 }

@@ -51,11 +51,6 @@ impl Grid {
         Self { period, anchor, last: 0 }
     }
 
-    /// The distance of its points.
-    pub fn period(&self) -> Period {
-        self.period
-    }
-
     /// The point `steps` after the last one.
     pub fn after(&self, steps: i64) -> Ticks {
         self.anchor + self.period.times(self.last + steps)

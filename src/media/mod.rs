@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! RTMP message ─► demux::Demuxer ─► Event ─► live ─► package, FLV, RTMP play
-//!                  (flv, h264, aac, mp3: what the bytes mean; time: when)
+//!                  flv, h264 (sps), aac, mp3, amf: what the bytes mean
+//!                  timeline, retime (rate, grid), hold: when; drops: what was left out
 //! ```
 //! Everything here is a core: no clock, no socket, no task.
 

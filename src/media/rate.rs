@@ -1,7 +1,7 @@
 //! Frame rates: as an encoder tells them, and as its timestamps show them.
 
 use super::grid::{Period, ROUNDING};
-use super::time::{Span, Ticks};
+use super::time::Ticks;
 
 /// Frames per second as a fraction in lowest terms, between 1 and 300.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -116,13 +116,6 @@ impl Observer {
 
     fn restart(&mut self, stamp: Ticks) {
         *self = Self { first: Some(stamp), frames: 0, fitting: (1 << COMMON.len()) - 1 };
-    }
-}
-
-/// The span of a frame at `rate`, rounded down; used where no exactness is needed.
-impl From<FrameRate> for Span {
-    fn from(rate: FrameRate) -> Self {
-        rate.period().times(1)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A reader of HTTP/1.1 responses that shares nothing with the server's libraries: one request per connection.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
@@ -37,7 +38,8 @@ pub fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)
     stream.set_read_timeout(Some(SOON)).expect("a socket has a timeout");
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        // Writing to a String does not fail.
+        let _ = write!(head, "{name}: {value}\r\n");
     }
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).expect("the request is taken");

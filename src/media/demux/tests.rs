@@ -332,6 +332,14 @@ fn equal_and_slightly_earlier_stamps_are_nudged() {
     assert_eq!(demuxer.repairs.nudges, 2);
 }
 
+#[test]
+fn an_offset_that_no_reordering_explains_is_none() {
+    let tags = [record(BASELINE), unit(0, -10_001, IDR), unit(40, 0x7f_ffff, SLICE), unit(80, 10_000, SLICE)];
+    let (events, demuxer) = publish(tags);
+    assert_eq!(story(&events)[1..], ["V 0 0", "v 3600 3600", "v 7200 907200"]);
+    assert_eq!(demuxer.repairs.offsets, 2);
+}
+
 mod any {
     use proptest::prelude::*;
 

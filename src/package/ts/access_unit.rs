@@ -153,22 +153,25 @@ mod tests {
         nals
     }
 
+    /// What is shown, random access, the NAL units that came, those that leave.
+    type Row<'a> = (&'a str, bool, &'a [&'a [u8]], &'a [&'a [u8]]);
+
     /// TS.PARAMSETS, TS.AUD: what leaves for what came, by random access and NAL units.
     #[test]
     fn parameter_sets_and_delimiters_stand_where_apple_wants_them() {
         let (aud, sei, idr, slice) = (&[9u8, 0x10][..], &[6u8, 5][..], &[0x65u8, 1][..], &[0x41u8, 1][..]);
-        let (sps, pps) = (&[0x67u8, 9][..], &[0x68u8, 9][..]);
-        let (conf_sps, conf_pps) = (&[0x67u8, 1][..], &[0x68u8, 2][..]);
+        let [sps, pps] = [&[0x67u8, 9][..], &[0x68u8, 9][..]];
+        let (set, picture_set) = (&[0x67u8, 1][..], &[0x68u8, 2][..]);
         let delimiter = DELIMITER;
         #[rustfmt::skip]
-        let table: &[(&str, bool, &[&[u8]], &[&[u8]])] = &[
-            ("sets from the configuration", true, &[idr], &[delimiter, conf_sps, conf_pps, idr]),
+        let table: &[Row] = &[
+            ("sets from the configuration", true, &[idr], &[delimiter, set, picture_set, idr]),
             ("sets of its own", true, &[sps, pps, sei, idr], &[delimiter, sps, pps, sei, idr]),
             ("sets behind an SEI", true, &[sei, sps, pps, idr], &[delimiter, sps, pps, sei, idr]),
-            ("only an SPS", true, &[sps, idr], &[delimiter, sps, conf_pps, idr]),
-            ("only a PPS", true, &[pps, idr], &[delimiter, conf_sps, pps, idr]),
+            ("only an SPS", true, &[sps, idr], &[delimiter, sps, picture_set, idr]),
+            ("only a PPS", true, &[pps, idr], &[delimiter, set, pps, idr]),
             ("delimiters anywhere", true, &[sei, aud, sps, aud, pps, idr, aud], &[delimiter, sps, pps, sei, idr]),
-            ("an empty NAL unit", true, &[&[], idr], &[delimiter, conf_sps, conf_pps, idr]),
+            ("an empty NAL unit", true, &[&[], idr], &[delimiter, set, picture_set, idr]),
             ("no random access", false, &[aud, slice, slice], &[delimiter, slice, slice]),
             ("a PPS on the way", false, &[sei, pps, slice], &[delimiter, sei, pps, slice]),
         ];

@@ -137,7 +137,7 @@ fn chunk_stream_ids_have_one_to_three_bytes() {
     }
 }
 
-/// `rml_rtmp`'s reader has one buffer for all chunk streams; hardware encoders do interleave (membrane_rtmp #118).
+/// `rml_rtmp`'s reader has one buffer for all chunk streams; hardware encoders do interleave (`membrane_rtmp` #118).
 #[test]
 fn chunk_streams_interleave() {
     let bytes = [

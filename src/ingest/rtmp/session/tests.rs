@@ -494,7 +494,7 @@ fn each_timer_closes() {
     let timeout = |waited_for| Did::Close(Close::Timeout { waited_for });
     let run_out = |mut peer: Peer, after: Duration, expected: &[Did]| {
         assert_eq!(peer.deadline, Some(peer.now + after));
-        peer.session.handle_timeout(peer.now + after - Duration::from_millis(1));
+        peer.session.handle_timeout(peer.now + after.saturating_sub(Duration::from_millis(1)));
         peer.drain();
         assert_eq!(peer.take_did(), []);
         peer.session.handle_timeout(peer.now + after);
@@ -542,7 +542,7 @@ fn what_is_no_rtmp_is_closed() {
     peer.send(b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(peer.take_did(), [Did::Close(Close::Handshake(handshake::Error))]);
     let mut peer = Peer::new();
-    peer.message(kind::COMMAND, 0, vec![3, 0, 1, b'a'].repeat(3000));
+    peer.message(kind::COMMAND, 0, [3, 0, 1, b'a'].repeat(3000));
     assert_eq!(peer.take_did(), [Did::Close(Close::Command(amf::Error::TooDeep))]);
 }
 

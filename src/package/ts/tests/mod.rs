@@ -83,9 +83,8 @@ fn sound(pts: i64, len: usize) -> Arc<Frame> {
 fn clip(start: i64, ms: i64, interval: i64, picture_len: usize, sound_len: usize) -> Vec<Arc<Frame>> {
     let end = start + ms * 90;
     let offset = 2 * interval;
-    let mut frames: Vec<_> = (0..)
-        .map(|index| start + index * interval)
-        .take_while(|dts| *dts < end)
+    let mut frames: Vec<_> = (start..end)
+        .step_by(interval as usize)
         .map(|dts| picture(dts, offset, dts == start, picture_len))
         .collect();
     let first = (start + offset + 1919) / 1920;
@@ -114,12 +113,12 @@ fn a_segment_starts_with_pat_and_pmt() {
     let tables = &packets(&segment)[..2];
     let [pat, pmt] = [tables[0].payload.unwrap(), tables[1].payload.unwrap()];
     #[rustfmt::skip]
-    let (pat_section, pmt_section): (&[u8], &[u8]) = (
+    let sections: [&[u8]; 2] = [
         &[0, 0x00, 0xB0, 13, 0, 1, 0xC1, 0, 0, 0, 1, 0xF0, 0x00],
         &[0, 0x02, 0xB0, 23, 0, 1, 0xCB, 0, 0, 0xE1, 0x00, 0xF0, 0, 0x1B, 0xE1, 0x00, 0xF0, 0, 0x0F, 0xE1, 0x01, 0xF0, 0],
-    );
+    ];
     for (pid, packet, payload, section) in
-        [(0, &tables[0], pat, pat_section), (PMT_PID, &tables[1], pmt, pmt_section)]
+        [(0, &tables[0], pat, sections[0]), (PMT_PID, &tables[1], pmt, sections[1])]
     {
         assert_eq!(packet.pid, pid);
         assert_eq!(payload.len(), 184);

@@ -161,7 +161,7 @@ pub(super) fn check_counters(segments: &[&[u8]]) {
     }
 }
 
-/// TS.ONE_AU, TS.PTS, TS.PES_LENGTH, TS.RAI, TS.AUD, TS.PARAMSETS.
+/// `TS.ONE_AU`, TS.PTS, `TS.PES_LENGTH`, TS.RAI, TS.AUD, TS.PARAMSETS.
 fn check_video(frames: &[Arc<Frame>], segment: &[u8]) {
     let (pes, frames) = (pes(segment, VIDEO_PID), of(frames, Track::Video));
     assert_eq!(pes.len(), frames.len());
@@ -178,7 +178,7 @@ fn check_video(frames: &[Arc<Frame>], segment: &[u8]) {
     }
 }
 
-/// TS.ADTS, TS.PES_LENGTH, TS.AUDIO: whole frames, 8 at most, sample-exact within a PES packet.
+/// TS.ADTS, `TS.PES_LENGTH`, TS.AUDIO: whole frames, 8 at most, sample-exact within a PES packet.
 fn check_audio(tracks: &TrackSet, frames: &[Arc<Frame>], segment: &[u8]) {
     let mut frames = of(frames, Track::Audio).into_iter();
     for pes in pes(segment, AUDIO_PID) {
