@@ -27,13 +27,13 @@ use crate::package::{self, Board};
 use crate::store::{OpenError, Store};
 
 /// How long connections of publishers may take to close.
-const RTMP_STOP_MAX: Duration = Duration::from_secs(2);
+const RTMP_STOP_MAX: Duration = Duration::from_secs(1);
 
 /// How long the last segments and playlists may take to be written.
 const PACKAGE_STOP_MAX: Duration = Duration::from_secs(4);
 
 /// How long running responses may take. With the two above it stays below the 10 s after which service managers kill.
-const HTTP_STOP_MAX: Duration = Duration::from_secs(3);
+const HTTP_STOP_MAX: Duration = Duration::from_millis(3500);
 
 /// Why the origin did not start.
 #[derive(Debug, Error)]
@@ -70,7 +70,7 @@ pub enum RunError {
         stage: &'static str,
     },
     /// A stage did not stop in time and was cut off.
-    #[error("{stage} did not stop within {} s", limit.as_secs())]
+    #[error("{stage} did not stop within {} s", limit.as_secs_f32())]
     Unfinished {
         /// The stage.
         stage: &'static str,

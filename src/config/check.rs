@@ -16,6 +16,9 @@ const WINDOW_TARGETS_MIN: u32 = 3;
 /// A live playlist is sent whole at every reload: a day of 2 s segments is 43,200 entries.
 const WINDOW_MAX: Duration = Duration::from_hours(24);
 
+/// A stop takes less than the 10 s after which service managers kill: `app` gives HTTP this much of it.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+
 /// What cannot be, and the settings that say it, as `section.key`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contradiction {
@@ -57,6 +60,11 @@ fn nothing_is_zero(config: &Config) -> Result<(), Contradiction> {
 
 fn listeners(config: &Config) -> Result<(), Contradiction> {
     let (rtmp, http) = (config.rtmp.listen, config.http.listen);
+    let drain = config.http.drain_timeout;
+    if drain > DRAIN_MAX {
+        let text = format!("[http] drain_timeout ({drain:?}) is longer than {DRAIN_MAX:?}");
+        return against(["http.drain_timeout"], text);
+    }
     if overlap(rtmp, http) {
         let text = format!("[rtmp] listen ({rtmp}) and [http] listen ({http}) need the same port");
         return against(["rtmp.listen", "http.listen"], text);
@@ -130,7 +138,7 @@ mod tests {
     /// PL.TARGET_*, PL.WINDOW_*: what hls rule A1 asks of a playlist cannot be configured away.
     #[test]
     fn settings_that_contradict_each_other_are_named() {
-        let cases: [(&str, Change); 13] = [
+        let cases: [(&str, Change); 14] = [
             ("hls.segment hls.target_duration", |c| c.hls.segment = Duration::from_secs(5)),
             ("hls.target_duration", |c| c.hls.target_duration = Duration::from_millis(4500)),
             ("hls.target_duration", |c| c.hls.target_duration = Duration::ZERO),
@@ -146,6 +154,7 @@ mod tests {
             ("hls.segment_max", |c| c.hls.segment_max = ByteSize(0)),
             ("live.queue", |c| c.live.queue = ByteSize(0)),
             ("live.broadcasts_max", |c| c.live.broadcasts_max = 0),
+            ("http.drain_timeout", |c| c.http.drain_timeout = Duration::from_secs(4)),
             ("log.level", |c| c.log.level = "ifno".to_owned()),
         ];
         for (keys, change) in cases {

@@ -65,7 +65,7 @@ pub struct Settings {
     /// How long a client may take nothing of a response that is being sent.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
-    /// How long responses may take to finish when the origin stops.
+    /// How long responses may take to finish when the origin stops. At most 3 s, so that a stop takes less than 10 s.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }
@@ -78,7 +78,7 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(20),
-            drain_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(3),
         }
     }
 }
