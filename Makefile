@@ -61,5 +61,5 @@ need-test:
 	@.ci/need $(TEST_NEEDS)
 
 cargo:
-	@command -v cargo >/dev/null || { echo "please install Rust, version 1.92 or newer" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "please install Rust, version 1.95 or newer" >&2; exit 1; }
 	@.ci/need cc=gcc ld=binutils
