@@ -1,7 +1,7 @@
 //! Chunk reading: bytes per second on one core, at the chunk sizes of GStreamer and librtmp (128), OBS (4096) and
 //! ffmpeg (60,000), of a broadcast of 1.5 Mbit/s and one of 6, read in pieces as a socket gives them.
 
-#![expect(clippy::unwrap_used, missing_docs, reason = "a bench is no interface and fails loudly")]
+#![expect(clippy::unwrap_used, reason = "a bench fails loudly")]
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

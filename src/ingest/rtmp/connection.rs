@@ -160,7 +160,7 @@ impl Connection {
                     self.metrics.media_drops.get_or_create(&Reason { reason }).inc_by(count);
                 }
                 Output::Unsupported(codec) => {
-                    warn!(%codec, "the publisher sends a codec that is not carried")
+                    warn!(%codec, "the publisher sends a codec that is not carried");
                 }
                 Output::Wait(deadline) => return Next::Wait(deadline),
                 Output::Close(reason) => return Next::Close(reason),

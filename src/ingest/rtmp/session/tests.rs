@@ -101,10 +101,9 @@ impl Peer {
                     self.did.push(Did::Publish(name.to_string()));
                     self.session.decide(self.verdict, self.now);
                 }
-                Output::Media(_) => {}
                 Output::Unpublish => self.did.push(Did::Unpublish),
                 Output::Drop { reason, .. } => self.did.push(Did::Drop(reason)),
-                Output::Unsupported(_) => {}
+                Output::Media(_) | Output::Unsupported(_) => {}
                 Output::Wait(deadline) => {
                     self.deadline = Some(deadline);
                     break;
