@@ -190,7 +190,7 @@ async fn frames(mut started: Started) -> (usize, usize) {
                 Event::Frame(frame) if frame.track == Track::Video => video += 1,
                 Event::Frame(_) => audio += 1,
                 Event::End => return (video, audio),
-                Event::Tracks(_) | Event::Discontinuity => {}
+                Event::Start(_) | Event::Tracks(_) | Event::Discontinuity | Event::Stop => {}
             }
         }
     }

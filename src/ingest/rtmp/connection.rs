@@ -154,7 +154,11 @@ impl Connection {
                         publisher.push(&event);
                     }
                 }
-                Output::Unpublish => self.publisher = None,
+                Output::Unpublish => {
+                    if let Some(publisher) = self.publisher.take() {
+                        publisher.say_goodbye();
+                    }
+                }
                 Output::Drop { reason, count } => {
                     self.dropped += count;
                     self.metrics.media_drops.get_or_create(&Reason { reason }).inc_by(count);
@@ -171,7 +175,7 @@ impl Connection {
     fn publish(&mut self, name: StreamName) {
         let verdict = match self.hub.publish(&name) {
             Ok(publisher) => {
-                info!(stream = %name, epoch = %publisher.stream().epoch, "publishing");
+                info!(stream = %name, epoch = %publisher.epoch(), "publishing");
                 self.publisher = Some(publisher);
                 Ok(())
             }

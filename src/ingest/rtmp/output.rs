@@ -20,7 +20,7 @@ pub enum Output {
     /// The peer asks to publish: answer with [`decide`](super::session::Session::decide). What it sends behind waits, up to
     /// [`UNPUBLISHED_BYTES_MAX`].
     Publish(StreamName),
-    /// The next event of the accepted publish; never [`Event::End`].
+    /// The next event of the accepted publish; tracks, a frame or a discontinuity.
     Media(Event),
     /// The publish is over, the connection not yet: the peer may publish again.
     Unpublish,
