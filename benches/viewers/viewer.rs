@@ -1,0 +1,110 @@
+//! One viewer: what it reads from its socket, frame by frame.
+
+use std::io::{self, Read as _};
+
+use mio::net::TcpStream;
+
+use crate::common::Failure;
+use crate::published::{Number, Published, TELLING_BYTES, is_header};
+use crate::response::Response;
+use crate::tags::{Arrived, Tags};
+
+/// A connection that has asked for the broadcast.
+pub(crate) struct Viewer {
+    pub(crate) socket: TcpStream,
+    response: Response,
+    tags: Tags,
+    position: Position,
+    /// When it asked, on the publisher's clock.
+    pub(crate) joined_us: u64,
+    /// Bytes of the frames that it got of those sent after it asked.
+    pub(crate) frame_bytes: u64,
+    /// The first thing that was wrong. Nothing is read behind it.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Where among the published frames a viewer is.
+struct Position {
+    expected: [Option<usize>; 2],
+    /// Holds each body as a whole against the published one.
+    witness: bool,
+}
+
+/// How long measured frames took, of all viewers.
+pub(crate) struct Frames {
+    /// From when on sent frames are measured.
+    pub(crate) measured_from_us: u64,
+    /// From the publisher's write to the viewer's read of the tag's last byte.
+    pub(crate) latencies_us: Vec<u32>,
+}
+
+impl Viewer {
+    pub(crate) fn new(socket: TcpStream, joined_us: u64, witness: bool) -> Self {
+        Self {
+            socket,
+            response: Response::default(),
+            tags: Tags::new(if witness { usize::MAX } else { TELLING_BYTES }),
+            position: Position { expected: [None; 2], witness },
+            joined_us,
+            frame_bytes: 0,
+            trouble: None,
+        }
+    }
+
+    /// Reads what there is. Returns how many bytes that was.
+    pub(crate) fn read(&mut self, buffer: &mut [u8], published: &Published, frames: &mut Frames) -> u64 {
+        let mut read = 0;
+        while self.trouble.is_none() {
+            match self.socket.read(buffer) {
+                Ok(0) => self.trouble = Some("the server closed the connection".to_owned()),
+                Ok(len) => {
+                    read += len as u64;
+                    let result = self.take(&buffer[..len], published, frames);
+                    self.trouble = result.err().map(|error| error.to_string());
+                    // Less than asked for means that the socket is empty (epoll(7)): the next read would say no more.
+                    if len < buffer.len() {
+                        return read;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return read,
+                Err(error) => self.trouble = Some(error.to_string()),
+            }
+        }
+        read
+    }
+
+    fn take(&mut self, bytes: &[u8], published: &Published, frames: &mut Frames) -> Result<(), Failure> {
+        let now_us = published.now_us();
+        let Self { response, tags, position, joined_us, frame_bytes, .. } = self;
+        response.push(bytes, |body| {
+            tags.push(body, |tag| {
+                let Some(number) = position.place(tag, published)? else { return Ok(()) };
+                let sent_us = published.sent_us(number);
+                if sent_us >= *joined_us {
+                    *frame_bytes += tag.len as u64;
+                }
+                if sent_us >= frames.measured_from_us.max(*joined_us) {
+                    frames.latencies_us.push((now_us - sent_us) as u32);
+                }
+                Ok(())
+            })
+        })
+    }
+}
+
+impl Position {
+    /// The frame in a tag, if it is one.
+    fn place(&mut self, tag: Arrived, published: &Published) -> Result<Option<Number>, Failure> {
+        if is_header(tag.type_id, tag.body) {
+            return Ok(None);
+        }
+        let number = published.find(tag, self.expected).ok_or_else(|| {
+            format!("a tag of type {} and {} bytes was not published now", tag.type_id, tag.len)
+        })?;
+        if self.witness && tag.body != published.body(number) {
+            return Err(format!("frame {number:?} has other bytes than the published one").into());
+        }
+        self.expected[number.0] = Some(number.1 + 1);
+        Ok(Some(number))
+    }
+}
