@@ -72,6 +72,7 @@ impl Published {
         if let Some(track) = self.lanes[round.min(1) as usize][index] {
             let track = &self.tracks[track];
             let number = track.sent.load(Ordering::Relaxed);
+            assert!(number < track.sent_us.len(), "the run takes much longer than planned");
             track.sent_us[number].store(now_us, Ordering::Relaxed);
             track.sent.store(number + 1, Ordering::Release);
         }

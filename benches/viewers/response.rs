@@ -38,7 +38,9 @@ impl Response {
                     if self.line_ends(&mut bytes, b"\r\n\r\n")? {
                         let head = String::from_utf8_lossy(&self.line).to_ascii_lowercase();
                         if !head.starts_with("http/1.1 200") {
-                            return Err(format!("refused: {}", head.lines().next().unwrap_or_default()).into());
+                            return Err(
+                                format!("refused: {}", head.lines().next().unwrap_or_default()).into()
+                            );
                         }
                         let chunked = head.contains("transfer-encoding: chunked\r\n");
                         self.place = if chunked { Place::Size } else { Place::Unchunked };

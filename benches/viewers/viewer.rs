@@ -1,6 +1,6 @@
 //! One viewer: what it reads from its socket, frame by frame.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 
 use mio::net::TcpStream;
 
@@ -9,14 +9,14 @@ use crate::published::{Number, Published, TELLING_BYTES, is_header};
 use crate::response::Response;
 use crate::tags::{Arrived, Tags};
 
-/// A connection that has asked for the broadcast.
+/// A connection that asks for the broadcast.
 pub(crate) struct Viewer {
     pub(crate) socket: TcpStream,
     response: Response,
     tags: Tags,
     position: Position,
-    /// When it asked, on the publisher's clock.
-    pub(crate) joined_us: u64,
+    /// When it asked, on the publisher's clock; `None` before it is connected.
+    pub(crate) joined_us: Option<u64>,
     /// Bytes of the frames that it got of those sent after it asked.
     pub(crate) frame_bytes: u64,
     /// The first thing that was wrong. Nothing is read behind it.
@@ -39,16 +39,23 @@ pub(crate) struct Frames {
 }
 
 impl Viewer {
-    pub(crate) fn new(socket: TcpStream, joined_us: u64, witness: bool) -> Self {
+    pub(crate) fn new(socket: TcpStream, witness: bool) -> Self {
         Self {
             socket,
             response: Response::default(),
             tags: Tags::new(if witness { usize::MAX } else { TELLING_BYTES }),
             position: Position { expected: [None; 2], witness },
-            joined_us,
+            joined_us: None,
             frame_bytes: 0,
             trouble: None,
         }
+    }
+
+    /// Asks for the broadcast: its socket is connected, or could not be.
+    pub(crate) fn ask(&mut self, now_us: u64) {
+        self.joined_us = Some(now_us);
+        let asked = self.socket.write_all(b"GET /live/load-0.flv HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.trouble = asked.err().map(|error| error.to_string());
     }
 
     /// Reads what there is. Returns how many bytes that was.
@@ -75,15 +82,16 @@ impl Viewer {
 
     fn take(&mut self, bytes: &[u8], published: &Published, frames: &mut Frames) -> Result<(), Failure> {
         let now_us = published.now_us();
-        let Self { response, tags, position, joined_us, frame_bytes, .. } = self;
+        let joined_us = self.joined_us.unwrap_or(u64::MAX);
+        let Self { response, tags, position, frame_bytes, .. } = self;
         response.push(bytes, |body| {
             tags.push(body, |tag| {
                 let Some(number) = position.place(tag, published)? else { return Ok(()) };
                 let sent_us = published.sent_us(number);
-                if sent_us >= *joined_us {
+                if sent_us >= joined_us {
                     *frame_bytes += tag.len as u64;
                 }
-                if sent_us >= frames.measured_from_us.max(*joined_us) {
+                if sent_us >= frames.measured_from_us.max(joined_us) {
                     frames.latencies_us.push((now_us - sent_us) as u32);
                 }
                 Ok(())
