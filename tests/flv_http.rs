@@ -215,7 +215,7 @@ impl Viewer {
                 (9, 0x17, 0) => self.record = true,
                 (8, _, 0) => self.config = true,
                 (9, kind, 1) => {
-                    self.picture(kind == 0x17, u32::from_be_bytes(body[5..9].try_into().unwrap()), ms)
+                    self.picture(kind == 0x17, u32::from_be_bytes(body[5..9].try_into().unwrap()), ms);
                 }
                 (8, _, 1) => {
                     assert!(self.config);
