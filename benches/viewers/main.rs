@@ -252,6 +252,9 @@ fn report(kind: Kind, options: &Options, viewers: u32, run: &Run, alone_rss_kib:
         (load.busy_s - load.own_s - cpu_s) / elapsed_s,
         run.late.as_millis(),
     );
+    if run.seen.lost > 0 {
+        println!("  {} viewers lost their connections", run.seen.lost);
+    }
     for trouble in run.seen.troubles.iter().take(3) {
         println!("  {trouble}");
     }

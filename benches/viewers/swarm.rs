@@ -36,7 +36,9 @@ pub(crate) struct Seen {
     pub(crate) share_mean: f64,
     /// In microseconds, rising.
     pub(crate) latencies_us: Vec<u32>,
-    /// What was wrong with viewers, each by the first thing.
+    /// How many have no connection at the end.
+    pub(crate) lost: usize,
+    /// What was wrong with what viewers got, each by the first thing.
     pub(crate) troubles: Vec<String>,
 }
 
@@ -108,6 +110,7 @@ impl<'a> Swarm<'a> {
             let share = viewer.frame_bytes as f64 / published_bytes.max(1) as f64;
             seen.share_min = seen.share_min.min(share);
             seen.share_mean += share / count;
+            seen.lost += usize::from(viewer.lost || viewer.joined_us.is_none());
             seen.troubles.extend(viewer.trouble.map(|trouble| format!("viewer {number}: {trouble}")));
         }
         seen

@@ -19,7 +19,9 @@ pub(crate) struct Viewer {
     pub(crate) joined_us: Option<u64>,
     /// Bytes of the frames that it got of those sent after it asked.
     pub(crate) frame_bytes: u64,
-    /// The first thing that was wrong. Nothing is read behind it.
+    /// Its connection could not be made, or has ended.
+    pub(crate) lost: bool,
+    /// The first thing that was wrong with what it got. Nothing is read behind it.
     pub(crate) trouble: Option<String>,
 }
 
@@ -47,6 +49,7 @@ impl Viewer {
             position: Position { expected: [None; 2], witness },
             joined_us: None,
             frame_bytes: 0,
+            lost: false,
             trouble: None,
         }
     }
@@ -55,15 +58,15 @@ impl Viewer {
     pub(crate) fn ask(&mut self, now_us: u64) {
         self.joined_us = Some(now_us);
         let asked = self.socket.write_all(b"GET /live/load-0.flv HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        self.trouble = asked.err().map(|error| error.to_string());
+        self.lost = asked.is_err();
     }
 
     /// Reads what there is. Returns how many bytes that was.
     pub(crate) fn read(&mut self, buffer: &mut [u8], published: &Published, frames: &mut Frames) -> u64 {
         let mut read = 0;
-        while self.trouble.is_none() {
+        while self.trouble.is_none() && !self.lost {
             match self.socket.read(buffer) {
-                Ok(0) => self.trouble = Some("the server closed the connection".to_owned()),
+                Ok(0) => self.lost = true,
                 Ok(len) => {
                     read += len as u64;
                     let result = self.take(&buffer[..len], published, frames);
@@ -74,7 +77,7 @@ impl Viewer {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return read,
-                Err(error) => self.trouble = Some(error.to_string()),
+                Err(_) => self.lost = true,
             }
         }
         read
