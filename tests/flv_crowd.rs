@@ -107,7 +107,10 @@ impl Watched {
             self.configs.push(tag.kind);
         } else {
             assert!(tag.is_frame(), "{tag:?}");
-            assert!(self.configs.contains(&8) && self.configs.contains(&9), "sequence headers come before frames");
+            assert!(
+                self.configs.contains(&8) && self.configs.contains(&9),
+                "sequence headers come before frames"
+            );
             let first_picture = tag.kind == 9 && !self.seen.iter().any(|seen| seen.kind == 9);
             assert!(!first_picture || tag.is_key_picture(), "the first picture can be decoded");
             let before = self.last_ms.insert(tag.kind, tag.timestamp_ms).unwrap_or(0);
@@ -129,7 +132,9 @@ async fn watch_all(to: SocketAddr) -> (Watched, Vec<u8>) {
                 tag.write(&mut file);
             }
             Next::End => return (watched, file),
-            Next::Cut => panic!("the body of a healthy viewer is cut off after {} frames", watched.seen.len()),
+            Next::Cut => {
+                panic!("the body of a healthy viewer is cut off after {} frames", watched.seen.len())
+            }
         }
     }
 }
@@ -174,7 +179,8 @@ fn resident_kib(origin: &Origin) -> u64 {
 /// What was published, over and over, as far as `found` goes: every unit once, in order, unchanged, at its time but for
 /// FLV's rounding. `found` may begin anywhere.
 fn assert_loops(name: &str, found: &[Unit], fixture: &[Unit], period_ms: i64) {
-    let begin = fixture.iter().position(|unit| unit.sha256 == found[0].sha256).expect("a unit of the fixture");
+    let begin =
+        fixture.iter().position(|unit| unit.sha256 == found[0].sha256).expect("a unit of the fixture");
     for (n, found_unit) in found.iter().enumerate() {
         let at = begin + n;
         let round = (at / fixture.len()) as i64;
@@ -218,7 +224,8 @@ async fn a_crowd_gets_every_frame_whatever_single_viewers_do() {
     let witness = tokio::spawn(watch_all(to));
     let slow = tokio::spawn(watch_slowly(to, is_done.clone()));
     let dead = tokio::spawn(watch_nothing(to, is_done));
-    let crowd: Vec<JoinHandle<(Watched, Vec<u8>)>> = (1..CROWD).map(|_| tokio::spawn(watch_all(to))).collect();
+    let crowd: Vec<JoinHandle<(Watched, Vec<u8>)>> =
+        (1..CROWD).map(|_| tokio::spawn(watch_all(to))).collect();
 
     let begun = Instant::now();
     let mut peak_kib = 0;
@@ -235,7 +242,12 @@ async fn a_crowd_gets_every_frame_whatever_single_viewers_do() {
     let asked = Instant::now();
     done.send(true).unwrap();
     let (bytes, over) = timeout(Duration::from_secs(5), dead).await.expect("no more comes").unwrap();
-    assert_eq!(over, Next::Cut, "the dead viewer was closed, after {bytes} bytes, {:?} later", asked.elapsed());
+    assert_eq!(
+        over,
+        Next::Cut,
+        "the dead viewer was closed, after {bytes} bytes, {:?} later",
+        asked.elapsed()
+    );
     assert!(bytes < 4 * BYTES_PER_SECOND, "a viewer that reads nothing was sent {bytes} bytes");
 
     publisher.stop();

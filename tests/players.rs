@@ -88,17 +88,17 @@ fn assert_rest(name: &str, pushed: &[Unit], found: &[Unit], offset: i64) {
 fn ffmpeg_copies_every_frame_from_where_it_joins_to_the_end() {
     let (origin, _publisher) = broadcast(false);
     let folder = tempfile::tempdir().unwrap();
-    let mut copies = Vec::new();
+    let mut running = Vec::new();
     for (n, way) in WAYS.into_iter().enumerate() {
         wait_for(&origin, |stream| !way.ends_with("m3u8") || stream["ready"] == true);
         let path = folder.path().join(format!("{n}.flv"));
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-v", "error", "-nostdin", "-copyts", "-i"]).arg(origin.http_url(way));
         ffmpeg.args(["-c", "copy", "-f", "flv"]).arg(&path);
-        copies.push((way, path, Running::spawn(&mut ffmpeg)));
+        running.push((way, path, Running::spawn(&mut ffmpeg)));
     }
     let pushed = Media::of_flv(&fs::read(MATCH_FLV).unwrap());
-    for (way, path, mut ffmpeg) in copies {
+    for (way, path, mut ffmpeg) in running {
         assert!(ffmpeg.succeeds(), "ffmpeg comes to the end of {way}");
         let copied = Media::of_flv(&fs::read(path).unwrap());
         assert!(copied.video[0].idr, "{way} begins with a random access point");
@@ -119,7 +119,14 @@ fn ffprobe_finds_both_tracks() {
     wait_for(&origin, |stream| stream["ready"] == true);
     for way in WAYS {
         let output = Command::new("ffprobe")
-            .args(["-v", "error", "-show_entries", "stream=codec_name,width,height,sample_rate", "-of", "json"])
+            .args([
+                "-v",
+                "error",
+                "-show_entries",
+                "stream=codec_name,width,height,sample_rate",
+                "-of",
+                "json",
+            ])
             .arg(origin.http_url(way))
             .stdin(Stdio::null())
             .output()
@@ -128,9 +135,16 @@ fn ffprobe_finds_both_tracks() {
         let found: Value = serde_json::from_slice(&output.stdout).unwrap();
         let stream = |codec: &str| {
             let mut streams = found["streams"].as_array().unwrap().iter();
-            streams.find(|stream| stream["codec_name"] == codec).unwrap_or_else(|| panic!("{way}: {found}")).clone()
+            streams
+                .find(|stream| stream["codec_name"] == codec)
+                .unwrap_or_else(|| panic!("{way}: {found}"))
+                .clone()
         };
-        assert_eq!((&stream("h264")["width"], &stream("h264")["height"]), (&640.into(), &360.into()), "{way}");
+        assert_eq!(
+            (&stream("h264")["width"], &stream("h264")["height"]),
+            (&640.into(), &360.into()),
+            "{way}"
+        );
         assert_eq!(stream("aac")["sample_rate"], "48000", "{way}");
     }
 }
@@ -154,7 +168,8 @@ fn mpv_plays() {
         mpv.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
         mpv.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert!(good, "{way}: {said}");
-        let figure = |name: &str| said.rsplit_once(name).and_then(|(_, rest)| rest.split(';').next()?.parse().ok());
+        let figure =
+            |name: &str| said.rsplit_once(name).and_then(|(_, rest)| rest.split(';').next()?.parse().ok());
         assert!(figure("picture=").is_some_and(|picture: u32| picture >= 99), "{way}: {said}");
         assert_eq!(figure("decoder-dropped="), Some(0), "{way}: {said}");
     }
@@ -169,11 +184,16 @@ fn vlc_plays() {
     for way in WAYS {
         let folder = tempfile::tempdir().unwrap();
         let (pictures, samples) = (folder.path().join("v.yuv"), folder.path().join("a.wav"));
-        let is_root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+        let is_root =
+            fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
         let mut vlc = if is_root {
             std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
             let mut setpriv = Command::new("setpriv");
-            setpriv.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
+            setpriv.args([
+                format!("--reuid={NOBODY}"),
+                format!("--regid={NOBODY}"),
+                "--clear-groups".to_owned(),
+            ]);
             setpriv.arg("cvlc");
             setpriv
         } else {

@@ -145,7 +145,8 @@ impl Viewer {
                 let line = if self.first_chunk { line } else { line.get(2..).unwrap_or_default() };
                 let Some(len) = line.windows(2).position(|two| two == b"\r\n") else { return };
                 let size = std::str::from_utf8(&line[..len]).ok();
-                self.chunk = size.and_then(|size| usize::from_str_radix(size, 16).ok()).expect("a chunk's size");
+                self.chunk =
+                    size.and_then(|size| usize::from_str_radix(size, 16).ok()).expect("a chunk's size");
                 self.read += len + 2 + if self.first_chunk { 0 } else { 2 };
                 self.first_chunk = false;
                 if self.chunk == 0 {
