@@ -128,13 +128,15 @@ async fn the_header_tells_which_tracks_there_are() {
 /// decoded, and ends when the publisher says goodbye.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_stays_over_a_publisher_that_is_killed_and_comes_back() {
-    let origin = Origin::start();
+    let origin = Origin::builder().env("GRANDSTAND_HTTP_WRITE_TIMEOUT", "2s").start();
     let publisher = Publisher::start(&origin, "match.flv");
     let mut viewer = Viewer::join(origin.http(), PATH, None).await;
     while !tag(&mut viewer).await.is_key_picture() {}
     publisher.kill();
     wait_for(&origin, |stream| stream["live"] == false);
     let before_ms = catch_up(&mut viewer).await;
+    let silence = timeout(Duration::from_secs(4), viewer.next()).await;
+    assert!(silence.is_err(), "who is sent nothing is not one that takes nothing: {silence:?}");
 
     let publisher = Publisher::start(&origin, "match.flv");
     let mut first_picture = None;
@@ -170,6 +172,47 @@ async fn a_viewer_stays_over_a_publisher_that_is_killed_and_comes_back() {
     assert_eq!(timeout(SOON, end).await.expect("the body ends"), Next::End);
 }
 
+/// Other parameter sets, and a track that was not there before: the sequence headers come again before what needs them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_publisher_changes_is_told_on_the_same_response() {
+    for (first, second) in [("match.flv", "baseline.flv"), ("audio-only.flv", "match.flv")] {
+        let origin = Origin::start();
+        let publisher = Publisher::start(&origin, first);
+        let mut viewer = Viewer::join(origin.http(), PATH, None).await;
+        let mut before = Vec::new();
+        let mut frames = 0;
+        while frames < 20 {
+            let tag = tag(&mut viewer).await;
+            frames += usize::from(tag.is_frame());
+            before.extend(tag.is_config().then_some(tag.body));
+        }
+        publisher.kill();
+        wait_for(&origin, |stream| stream["live"] == false);
+        catch_up(&mut viewer).await;
+
+        let _publisher = Publisher::start(&origin, second);
+        let mut told = Vec::new();
+        let mut pictures = 0;
+        while pictures < 5 {
+            let tag = tag(&mut viewer).await;
+            if tag.is_config() {
+                assert!(
+                    !before.contains(&tag.body) || tag.kind == 8,
+                    "{second}: the first publisher's picture"
+                );
+                told.push(tag.kind);
+            } else if tag.kind == 9 {
+                assert!(told.contains(&9), "{second}: a picture comes before its sequence header");
+                assert!(pictures > 0 || tag.is_key_picture());
+                pictures += 1;
+            }
+        }
+        if first == "match.flv" {
+            assert!(told.contains(&8), "{second}: sound at another rate has another sequence header");
+        }
+    }
+}
+
 /// `[flv] start = "low-latency"`: nothing from the past.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_low_latency_start_sends_nothing_from_the_past() {
@@ -189,7 +232,7 @@ async fn a_low_latency_start_sends_nothing_from_the_past() {
     assert!(frame.timestamp_ms + 100 >= now_ms, "{} ms, when {now_ms} ms had been sent", frame.timestamp_ms);
 }
 
-/// Issue's §5: not there, there later, switched off.
+/// A 404 that caches keep for a second only, readable by pages of other origins; HEAD without a body.
 #[test]
 fn names_that_are_not_live_are_not_found() {
     let origin = Origin::start();
