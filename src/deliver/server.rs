@@ -185,8 +185,10 @@ impl Server {
             }
         }
         let Some((upgrade, seat)) = switched.take() else { return };
+        // Not within the select, which would drop it, and the seat, before its reason is known.
+        let mut talk = pin!(talk(upgrade, seat, watch.clone()));
         tokio::select! {
-            () = talk(upgrade, seat, watch.clone()) => {}
+            () = talk.as_mut() => {}
             () = &mut expired => {
                 debug!(peer = %peer.0, "WebSocket timed out");
                 watch.live.stalled();
