@@ -40,7 +40,9 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (clock, metrics, stop) = (Clock::system(), Metrics::new(), CancellationToken::new());
-        let (hub, started) = Hub::new(live::Settings::default(), clock.clone(), metrics.clone());
+        // A broadcast ends with its publisher, however that one goes.
+        let live = live::Settings { reconnect: Duration::ZERO, ..live::Settings::default() };
+        let (hub, started) = Hub::new(live, clock.clone(), metrics.clone());
         let task = server::run(listener, settings, hub.clone(), clock, metrics.clone(), stop.clone());
         Self { address, hub, metrics, started, stop, task: tokio::spawn(task) }
     }
