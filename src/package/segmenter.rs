@@ -67,6 +67,8 @@ pub struct End {
     /// From its first picture to the next segment's first, in presentation time; of the last segment, to the
     /// end of its last picture. Of audio where there is no video.
     pub duration: Span,
+    /// Decode time of the next segment's first frame, where that follows without a break.
+    pub next: Option<Ticks>,
     /// Why.
     pub cause: Cause,
 }
@@ -205,7 +207,8 @@ impl Segmenter {
     fn draw(&mut self, line: Ticks, wall: WallTime) {
         self.cut = None;
         if let Some(open) = self.open.take() {
-            self.steps.push_back(Step::End(End { duration: line - open.start, cause: Cause::Cut }));
+            let next = self.waiting.front().map(|frame| frame.dts);
+            self.steps.push_back(Step::End(End { duration: line - open.start, next, cause: Cause::Cut }));
         }
         self.begin(line, wall);
         for frame in std::mem::take(&mut self.waiting) {
@@ -273,7 +276,7 @@ impl Segmenter {
         if let Some(open) = self.open.take() {
             // The distance of the last two pictures, unless they stood apart by a stall.
             let duration = open.end - open.start + open.frame.min(self.limits.target);
-            self.steps.push_back(Step::End(End { duration, cause }));
+            self.steps.push_back(Step::End(End { duration, next: None, cause }));
             self.broken = true;
         }
     }
@@ -373,6 +376,19 @@ mod tests {
         let pictures = (0..6).map(|n| picture(n * 1000, 0, n != 2));
         let events = std::iter::once(tracks(true, false)).chain(pictures).chain([Event::End]);
         assert_eq!(run(events).0, "[0 v0 v1000 v2000 3000] [3000 v3000 v4000 2000] [5000 v5000 40]");
+    }
+
+    /// TS.PCR_INTERVAL: the clock of a segment runs up to the next one's, which is not what it ends at with B-frames.
+    #[test]
+    fn a_cut_says_when_the_next_segment_is_first_decoded() {
+        let mut segmenter = Segmenter::new(LIMITS);
+        let pictures = (0..3).map(|n| picture(n * 2000, 80, true));
+        for event in std::iter::once(tracks(true, false)).chain(pictures).chain([Event::End]) {
+            segmenter.handle(&event, WALL);
+        }
+        let next = |step| if let Step::End(end) = step { Some(end.next) } else { None };
+        let nexts: Vec<_> = std::iter::from_fn(|| segmenter.poll()).filter_map(next).collect();
+        assert_eq!(nexts, [Some(Ticks(180_000)), Some(Ticks(360_000)), None]);
     }
 
     /// zap-stream-core doubled its segments on GOPs of 1.96 s.

@@ -15,8 +15,7 @@ const LEAD: Span = Span::from_ms(300);
 /// The clock is at most this old (ISO/IEC 13818-1 §2.7.2).
 const CLOCK_GAP_MAX: Span = Span::from_ms(100);
 
-/// Where pictures are further apart the clock comes alone, this often: less than 100 ms, for what comes before the
-/// next segment's first picture isn't known to the tick.
+/// Where pictures are further apart the clock comes alone, this often.
 const CLOCK_STEP: Span = Span::from_ms(75);
 
 /// A longer gap is no slow picture rate, and isn't filled.
@@ -47,15 +46,15 @@ struct Planned {
     packets: usize,
 }
 
-/// Writes the segment. It holds at least one frame.
-pub(super) fn write(segment: &SegmentMuxer) -> Bytes {
+/// Writes the segment. It holds at least one frame. `next` is where the clock of the next one begins, if that is known.
+pub(super) fn write(segment: &SegmentMuxer, next: Option<Ticks>) -> Bytes {
     let clock = clock_track(&segment.tracks);
     let (mut video, mut audio) = (video(segment), audio(segment, clock));
     align(&mut video);
     align(&mut audio);
 
     let carriers = if clock == Track::Video { &video } else { &audio };
-    let clocks = clocks(carriers, &audio, horizon(segment));
+    let clocks = clocks(carriers, &audio, next);
     let tables = tables(&video, &audio);
     let packets: usize = video.iter().chain(&audio).map(|pes| pes.packets).sum();
     let mut writer = PacketWriter::new(&segment.tracks, packets + clocks.len() + 2 * tables.len());
@@ -136,34 +135,20 @@ fn align(pes: &mut [Planned]) {
     }
 }
 
-/// Up to where the clock may run in this segment: not beyond the next segment's first decode time. With video beside
-/// audio, the next picture plays after this segment's last audio frame, as much later than it is decoded as this
-/// segment's first picture is. Without audio nothing tells when it comes.
-fn horizon(segment: &SegmentMuxer) -> Option<Ticks> {
-    let audio = segment.audio.last()?.frame.pts;
-    match segment.video.first() {
-        Some(first) => Some(audio - (first.frame.pts - first.frame.dts)),
-        None => Some(audio),
-    }
-}
-
 /// Where the clock comes alone, as those that carry it stand too far apart, or there are none: a segment without a
-/// picture still has its clock on video's PID, where the PMT says.
-fn clocks(carriers: &[Planned], audio: &[Planned], horizon: Option<Ticks>) -> Vec<Ticks> {
+/// picture still has its clock on video's PID, where the PMT says. It runs up to the next segment's, or as long as there
+/// is audio.
+fn clocks(carriers: &[Planned], audio: &[Planned], next: Option<Ticks>) -> Vec<Ticks> {
     let alone = audio.first().filter(|_| carriers.is_empty());
     let mut clocks: Vec<_> = alone.iter().map(|pes| pes.at).collect();
-    let mut fill = |from: Ticks, to: Ticks, gap_max: Span| {
-        let gap = to - from;
-        if gap > gap_max && gap <= CLOCK_FILL_MAX {
-            let steps = (1..).map(|step| from + Span(step * CLOCK_STEP.0));
-            clocks.extend(steps.take_while(|at| *at < to));
+    let end = next.or(audio.last().map(|pes| pes.at));
+    let starts: Vec<_> = carriers.iter().chain(alone).map(|pes| pes.at).chain(end).collect();
+    for (from, to) in starts.iter().zip(starts.iter().skip(1)) {
+        let gap = *to - *from;
+        if gap > CLOCK_GAP_MAX && gap <= CLOCK_FILL_MAX {
+            let steps = (1..).map(|step| *from + Span(step * CLOCK_STEP.0));
+            clocks.extend(steps.take_while(|at| at < to));
         }
-    };
-    for (from, to) in carriers.iter().zip(carriers.iter().skip(1)) {
-        fill(from.at, to.at, CLOCK_GAP_MAX);
-    }
-    if let (Some(last), Some(horizon)) = (carriers.last().or(alone), horizon) {
-        fill(last.at, horizon, CLOCK_STEP);
     }
     clocks
 }
