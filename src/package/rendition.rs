@@ -37,10 +37,18 @@ const DRIFT_PERCENT: u64 = 5;
 /// the first version said.
 const HEADROOM_PERCENT: u64 = 20;
 
+/// What the average is over, about: Apple measures it over an hour. Ten hours of a test card before a match must not
+/// hide the match.
+const AVERAGE_OVER: Span = Span::from_ms(3_600_000);
+
 impl Rates {
     /// Counts a segment. The peak is the largest bitrate of any run of segments that lasts 0.5 to 1.5 target
     /// durations (rfc8216bis 4.1).
     pub fn push(&mut self, bytes: u64, duration: Span, target: Span) {
+        if self.span > AVERAGE_OVER {
+            self.bytes /= 2;
+            self.span = Span(self.span.0 / 2);
+        }
         self.bytes += bytes;
         self.span += duration;
         self.recent.push_back((bytes, duration));
@@ -152,6 +160,16 @@ mod tests {
             rates.push(495_000 + n * 300, seconds(2), seconds(4));
         }
         assert_eq!(rates.declared(), declared);
+    }
+
+    /// AS 9.15: the average of an hour is below 110 % of what is said, whatever was on before.
+    #[test]
+    fn what_was_hours_ago_is_forgotten() {
+        let mut rates = Rates::default();
+        (0..18_000).for_each(|_| rates.push(125_000, seconds(2), seconds(4)));
+        (0..3600).for_each(|_| rates.push(1_250_000, seconds(2), seconds(4)));
+        let average = rates.declared().average;
+        assert!(average * 110 > 5_000_000 * 100 && average <= 5_000_000, "{average}");
     }
 
     #[test]
