@@ -12,6 +12,9 @@ use crate::media::{Span, Ticks, Track};
 /// time an access unit takes to arrive (up to the next clock reference) and the span of an audio PES packet.
 const LEAD: Span = Span::from_ms(300);
 
+/// Audio that plays before a timeline's first picture leads it by at most this much (Apple's authoring specification 8.3).
+const AUDIO_LEAD_MAX: Span = Span::from_ms(100);
+
 /// The clock is at most this old (ISO/IEC 13818-1 §2.7.2).
 const CLOCK_GAP_MAX: Span = Span::from_ms(100);
 
@@ -49,7 +52,8 @@ struct Planned {
 /// Writes the segment. It holds at least one frame. `next` is where the clock of the next one begins, if that is known.
 pub(super) fn write(segment: &SegmentMuxer, next: Option<Ticks>) -> Bytes {
     let clock = clock_track(&segment.tracks);
-    let (mut video, mut audio) = (video(segment), audio(segment, clock));
+    let mut video = video(segment);
+    let mut audio = audio(segment, clock, video.first().map(|pes| pes.at));
     align(&mut video);
     align(&mut audio);
 
@@ -82,12 +86,14 @@ pub(super) fn write(segment: &SegmentMuxer, next: Option<Ticks>) -> Bytes {
 }
 
 /// One PES packet per access unit. The first stands before all audio, also such as plays before it: a segment
-/// starts with video and its clock.
+/// starts with video and its clock. It is not drawn back to audio that came too late for the segment before: the clock
+/// has passed that.
 fn video(segment: &SegmentMuxer) -> Vec<Planned> {
     let first_audio = segment.packs.first().map(|pack| pack.pts);
     let place = |(index, unit): (usize, &AccessUnit)| {
         let dts = unit.frame.dts;
-        let at = first_audio.filter(|audio| index == 0 && *audio < dts).unwrap_or(dts);
+        let leads = |audio: &Ticks| index == 0 && *audio < dts && dts - *audio <= AUDIO_LEAD_MAX;
+        let at = first_audio.filter(leads).unwrap_or(dts);
         planned(PesStart {
             track: Track::Video,
             pts: unit.frame.pts,
@@ -100,16 +106,19 @@ fn video(segment: &SegmentMuxer) -> Vec<Planned> {
     segment.video.iter().enumerate().map(place).collect()
 }
 
-fn audio(segment: &SegmentMuxer, clock: Track) -> Vec<Planned> {
+/// PES packets of audio, none before `start`: what is late comes at once.
+fn audio(segment: &SegmentMuxer, clock: Track, start: Option<Ticks>) -> Vec<Planned> {
     let place = |pack: &Pack| {
-        planned(PesStart {
+        let mut planned = planned(PesStart {
             track: Track::Audio,
             pts: pack.pts,
             dts: pack.pts,
             pcr: (clock == Track::Audio).then(|| pack.pts - LEAD),
             random_access: clock == Track::Audio,
             len: pack.bytes,
-        })
+        });
+        planned.at = start.map_or(planned.at, |start| start.max(planned.at));
+        planned
     };
     segment.packs.iter().map(place).collect()
 }

@@ -221,6 +221,18 @@ fn the_first_pes_packet_is_video_with_the_clock() {
     assert!(audio[0].index > 2);
 }
 
+/// TS.PCR_MONO: the clock never runs back to audio that came too late for the segment before; that comes at once.
+#[test]
+fn late_audio_does_not_turn_the_clock_back() {
+    let first = clip(0, 2000, 3600, 100, 100);
+    let late = (0..40).map(|n| sound(100_000 + n * 1920, 100));
+    let second: Vec<_> = clip(180_000, 2000, 3600, 100, 100).into_iter().chain(late).collect();
+    let both = [mux_before(Some(Ticks(180_000)), &av(), &first), mux(&av(), &second)].concat();
+    let clocks: Vec<i64> = packets(&both).iter().filter_map(|packet| packet.pcr).collect();
+    assert!(clocks.is_sorted(), "{clocks:?}");
+    assert!(pes(&both, AUDIO_PID).iter().all(|pes| pes.index > 2));
+}
+
 /// TS.ADTS: 3 to 8 frames by time, and a gap of more than a tick starts another PES packet.
 #[test]
 fn audio_is_packed_up_to_150_ms_and_never_over_a_gap() {
