@@ -25,7 +25,7 @@ const LENGTH_S: u32 = 34;
 const WINDOW_S: f64 = 12.0;
 
 /// Each of them is held against something.
-const RULES: [&str; 82] = [
+const RULES: [&str; 83] = [
     "H.CACHE_PLAYLIST",
     "H.CACHE_SEGMENT",
     "H.CORS",
@@ -64,6 +64,7 @@ const RULES: [&str; 82] = [
     "PL.PDT",
     "PL.PDT_MEDIA",
     "PL.PDT_ORDER",
+    "PL.PDT_WALL",
     "PL.REMOVED_READABLE",
     "PL.REMOVED_WHOLE",
     "PL.SYNTAX",
@@ -110,8 +111,8 @@ const RULES: [&str; 82] = [
     "TS.SYNC",
 ];
 
-/// One broadcast: its name, what it is meant to be, and how it is encoded: fixtures one after the other, or `ffmpeg`'s arguments
-/// without `-re` and the URL.
+/// One broadcast: its name, what it is meant to be, and how it is encoded: fixtures one after the other, a pipeline of
+/// GStreamer, or `ffmpeg`'s arguments without `-re` and the URL.
 struct Broadcast {
     name: &'static str,
     expected: Expected,
@@ -121,7 +122,7 @@ struct Broadcast {
 impl Broadcast {
     /// A file is looped for ever; `ffmpeg` ends by itself.
     fn is_file(&self) -> bool {
-        !self.encode.starts_with('-')
+        self.encode.contains(".flv")
     }
 }
 
@@ -141,9 +142,12 @@ const fn broadcast(
 const AAC: Option<&str> = Some("mp4a.40.2");
 const MP3: Option<&str> = Some("mp4a.40.34");
 
-const BROADCASTS: [Broadcast; 12] = [
-    // Files, pushed by `grandstand publish --loop`; the second has other parameters of both tracks from one to the next.
+const BROADCASTS: [Broadcast; 15] = [
+    // Files, pushed by `grandstand publish --loop`; the last has other parameters of both tracks from one to the next.
     broadcast("live/match", Some(pictures(Some(3600), 640, 360)), AAC, "match.flv"),
+    // Audio is sent a third of a second behind and ahead of its pictures, which is as far as encoders go.
+    broadcast("live/behind", Some(pictures(Some(3600), 640, 360)), AAC, "330 match.flv"),
+    broadcast("live/ahead", Some(pictures(Some(3600), 640, 360)), AAC, "-330 match.flv"),
     broadcast("live/changes", Some(pictures(Some(3600), 640, 360)), AAC, "baseline.flv match.flv"),
     broadcast(
         "live/ntsc",
@@ -205,6 +209,16 @@ const BROADCASTS: [Broadcast; 12] = [
         "-f lavfi -i testsrc2=s=320x180:r=25,select=mod(n\\,7) -f lavfi -i sine=sample_rate=48000 -vsync vfr -c:v libx264 \
          -preset ultrafast -pix_fmt yuv420p -force_key_frames expr:gte(t,n_forced*2) -b:v 300k -c:a aac",
     ),
+    // Another encoder, which does not tell its frame rate in the SPS, and other software to send it.
+    broadcast(
+        "live/untold",
+        Some(pictures(Some(3003), 320, 180)),
+        AAC,
+        "gst-launch-1.0 -q flvmux name=mux streamable=true ! rtmp2sink sync=true location=URL videotestsrc num-buffers=1020 \
+         ! video/x-raw,width=320,height=180,framerate=30000/1001 ! openh264enc gop-size=60 bitrate=400000 complexity=low \
+         ! h264parse ! mux. audiotestsrc samplesperbuffer=1024 num-buffers=1595 ! audio/x-raw,rate=48000 \
+         ! voaacenc ! aacparse ! mux.",
+    ),
     // A slide show: pictures are further apart than the clock may be.
     broadcast(
         "live/slow",
@@ -215,32 +229,43 @@ const BROADCASTS: [Broadcast; 12] = [
     ),
 ];
 
-/// Fixtures one after the other as one FLV file: the timestamps run on.
+/// Fixtures one after the other as one FLV file: the timestamps run on. A number says by how many milliseconds audio is sent
+/// behind the pictures of its time.
 fn concatenated(fixtures: &str) -> Vec<u8> {
     const HEADER: usize = 9 + 4;
-    let mut whole = Vec::new();
-    let mut offset_ms = 0;
-    for fixture in fixtures.split(' ') {
-        let file = std::fs::read(Path::new(FIXTURES).join(fixture)).expect("the fixture is there");
-        if whole.is_empty() {
-            whole.extend(&file[..HEADER]);
+    let mut header = Vec::new();
+    let mut whole: Vec<Vec<u8>> = Vec::new();
+    let (mut offset_ms, mut behind_ms) = (0, 0);
+    for word in fixtures.split(' ') {
+        if let Ok(number) = word.parse() {
+            behind_ms = number;
+            continue;
         }
+        let file = std::fs::read(Path::new(FIXTURES).join(word)).expect("the fixture is there");
+        header = file[..HEADER].to_vec();
+        let mut tags: Vec<(i64, Vec<u8>)> = Vec::new();
         let (mut at, mut pictures) = (HEADER, 0);
         while let Some(tag) = file.get(at..).filter(|rest| rest.len() >= 11) {
             let len = 11 + u32::from_be_bytes([0, tag[1], tag[2], tag[3]]) as usize + 4;
-            let [t3, t2, t1, t0] =
-                (u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]) + offset_ms).to_be_bytes();
-            whole.extend(&tag[..4]);
-            whole.extend([t2, t1, t0, t3]);
-            whole.extend(&tag[8..len]);
-            // A picture, and not the parameters before the first or the end of the sequence.
-            pictures += u32::from(tag[0] == 9 && tag[12] == 1);
+            let time_ms = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]) + offset_ms;
+            let [t3, t2, t1, t0] = time_ms.to_be_bytes();
+            // Parameters of tracks are of type 0 and stay in front; a picture is 1, as is an audio frame.
+            let is_frame = tag[12] == 1;
+            pictures += u32::from(tag[0] == 9 && is_frame);
+            let sent_ms = match tag[0] {
+                8 | 9 if tag[12] == 0 => i64::MIN,
+                8 if is_frame => i64::from(time_ms) + behind_ms,
+                _ => i64::from(time_ms),
+            };
+            tags.push((sent_ms, [&tag[..4], &[t2, t1, t0, t3], &tag[8..len]].concat()));
             at += len;
         }
         // 25 pictures a second.
         offset_ms += 40 * pictures;
+        tags.sort_by_key(|(sent_ms, _)| *sent_ms);
+        whole.extend(tags.into_iter().map(|(_, tag)| tag));
     }
-    whole
+    [header, whole.concat()].concat()
 }
 
 /// A process that does not outlive its test, and the file that it pushes.
@@ -258,6 +283,10 @@ impl Encoder {
             std::fs::write(&file, concatenated(broadcast.encode)).expect("the file is written");
             let mut command = common::grandstand();
             command.args(["publish", "--loop"]).arg(file).arg(url);
+            command
+        } else if let Some(pipeline) = broadcast.encode.strip_prefix("gst-launch-1.0 ") {
+            let mut command = Command::new("gst-launch-1.0");
+            command.args(pipeline.replace("URL", &url).split_whitespace());
             command
         } else {
             let mut command = Command::new("ffmpeg");

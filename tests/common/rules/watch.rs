@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
+
 use super::multivariant::{self, Version};
 use super::playlist::{self, Entry, Memory, Playlist, Poll};
 use super::segment::{self, Segment};
@@ -157,18 +159,28 @@ impl Watched {
         playlist::follow(last.as_ref(), &poll, &mut self.memory, &mut self.report);
         self.note_removed(last.as_ref(), &poll, path);
         for entry in &poll.playlist.entries {
-            self.fetch(to, entry);
+            self.fetch(to, entry, poll.playlist.target_s.unwrap_or(0) as f64);
         }
         self.lists.entry(path.to_owned()).or_default().push(poll);
     }
 
-    fn fetch(&mut self, to: SocketAddr, entry: &Entry) {
+    fn fetch(&mut self, to: SocketAddr, entry: &Entry, target_s: f64) {
         if self.segments.contains_key(&entry.sequence) {
             return;
         }
         let path = format!("{}/{}", self.folder, entry.uri);
         let response = request(to, "GET", &path, &[]);
         delivery::segment(&path, &response, &mut self.report);
+        if let (Some(date), false) = (entry.dated(), self.segments.is_empty()) {
+            // PL.PDT_WALL: it is listed when it has happened, and soon: within the 1.5 target durations of PL.CADENCE.
+            let age_s = (Utc::now() - date.to_utc()).as_seconds_f64() - entry.duration_s;
+            self.report.claim(
+                "PL.PDT_WALL",
+                entry.sequence,
+                (-1.0..=1.5 * target_s).contains(&age_s),
+                || format!("its end is dated {age_s:.1} s before it was listed"),
+            );
+        }
         let segment = Segment::read(entry.sequence, &response.body);
         self.segments.insert(entry.sequence, (entry.clone(), segment));
         self.bytes.insert(entry.sequence, response.body);
