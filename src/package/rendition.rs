@@ -18,7 +18,7 @@ pub struct Rates {
     declared: Declared,
 }
 
-/// What the playlist says. The measured peak stays below it; the measured average within [`DRIFT_PERCENT`] of it.
+/// What the playlist says. The measured peak stays below it; the measured average within 5 % of it.
 /// Apple allows a live broadcast a peak below 125 % and an average below 110 % of it (authoring specification 9.13 to
 /// 9.15).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
