@@ -29,6 +29,9 @@ use crate::store::{OpenError, Store};
 /// How long connections of publishers may take to close.
 const RTMP_STOP_MAX: Duration = Duration::from_secs(1);
 
+/// How long broadcasts whose publisher is waited for may take to end: only locks are taken.
+const LIVE_STOP_MAX: Duration = Duration::from_millis(200);
+
 /// How long the last segments and playlists may take to be written.
 const PACKAGE_STOP_MAX: Duration = Duration::from_secs(4);
 
@@ -143,6 +146,7 @@ impl App {
                 package::Shared { settings, board, store, clock: clock.clone(), metrics: metrics.clone() };
             package::run(started, shared, stop)
         });
+        let mut live = Stage::start("live", LIVE_STOP_MAX, |stop| hub.clone().run(stop));
         let mut ingest = Stage::start("rtmp", RTMP_STOP_MAX, |stop| {
             rtmp::server::run(rtmp.listener, config.rtmp, hub, clock, metrics, stop)
         });
@@ -153,12 +157,13 @@ impl App {
         let early = tokio::select! {
             () = stop.cancelled() => Ok(()),
             failure = package.failed() => Err(failure),
+            failure = live.failed() => Err(failure),
             failure = ingest.failed() => Err(failure),
             failure = delivery.failed() => Err(failure),
         };
         info!("stopping");
         let mut outcome = early;
-        for stage in [ingest, package, delivery] {
+        for stage in [ingest, live, package, delivery] {
             outcome = outcome.and(stage.stop().await);
         }
         if outcome.is_ok() {

@@ -40,8 +40,8 @@ pub struct Metrics {
     pub ingest_bytes: Counter,
     /// Broadcasts live now.
     pub broadcasts: Gauge,
-    /// Events dropped because a packager fell behind by more than its queue.
-    pub packager_drops: Counter,
+    /// Frames that a subscriber lost because it fell behind by more than its queue.
+    pub queue_drops: Counter,
     /// Segments published.
     pub segments: Counter,
     /// Objects written, by kind.
@@ -74,7 +74,7 @@ impl Metrics {
             media_drops: Family::default(),
             ingest_bytes: Counter::default(),
             broadcasts: Gauge::default(),
-            packager_drops: Counter::default(),
+            queue_drops: Counter::default(),
             segments: Counter::default(),
             store_writes: Family::default(),
             store_failures: Family::default(),
@@ -95,7 +95,7 @@ impl Metrics {
         r.register("media_drops", "Messages dropped, their connection kept", self.media_drops.clone());
         r.register("ingest_bytes", "Media bytes taken from publishers", self.ingest_bytes.clone());
         r.register("broadcasts", "Broadcasts live now", self.broadcasts.clone());
-        r.register("packager_drops", "Events a slow packager lost", self.packager_drops.clone());
+        r.register("queue_drops", "Frames that slow subscribers lost", self.queue_drops.clone());
         r.register("segments", "Segments published", self.segments.clone());
         r.register("store_writes", "Objects written", self.store_writes.clone());
         r.register("store_failures", "Failed attempts to write", self.store_failures.clone());

@@ -51,7 +51,7 @@ async fn package(flv: Bytes) -> String {
     while let Some(event) = demuxer.poll_event() {
         publisher.push(&event);
     }
-    drop(publisher);
+    publisher.say_goodbye();
     stop.cancel();
     packager.await.unwrap();
     describe(&store, &name).await

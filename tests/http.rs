@@ -302,7 +302,7 @@ async fn a_broadcast_is_listed_at_once_and_playable_with_its_first_segment() {
     let expected = serde_json::json!({
         "name": "live/mark", "app": "live", "stream": "mark", "hls": "/live/mark/index.m3u8", "ready": false,
         "width": 640, "height": 360, "video_codec": "avc1.42C01E", "audio_codec": "mp4a.40.2", "fps": 25.0,
-        "bitrate_bps": 1_600_000, "viewers": 0, "uptime_s": 0,
+        "bitrate_bps": 1_600_000, "viewers": 0, "uptime_s": 0, "live": true,
     });
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(streams[0][field], *value, "{field}");
@@ -313,6 +313,9 @@ async fn a_broadcast_is_listed_at_once_and_playable_with_its_first_segment() {
     let (_, body) = ask(&showing, "GET", "/api/v1/streams", &[]).await;
     assert_eq!(listed(body)[0]["ready"], true);
     drop(publisher);
+    let (_, body) = ask(&showing, "GET", "/api/v1/streams", &[]).await;
+    assert_eq!(listed(body)[0]["live"], false, "cut off, so it is waited for");
+    showing.context.hub.publish(&mark()).unwrap().say_goodbye();
     let (_, body) = ask(&showing, "GET", "/api/v1/streams", &[]).await;
     assert_eq!(listed(body), serde_json::json!([]));
 }

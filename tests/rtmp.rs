@@ -9,6 +9,7 @@ use grandstand::clock::Clock;
 use grandstand::ingest::rtmp::{Settings, server};
 use grandstand::live::hub::Started;
 use grandstand::live::{self, Hub};
+use grandstand::media::{Event, Track};
 use grandstand::metrics::Metrics;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use rml_rtmp::sessions::{
@@ -180,6 +181,21 @@ async fn ffmpeg(url: &str) -> (bool, String) {
     run_encoder("ffmpeg", &[&input[..], &coding[..]].concat()).await
 }
 
+/// How many video and audio frames a whole stream has.
+async fn frames(mut started: Started) -> (usize, usize) {
+    let (mut video, mut audio) = (0, 0);
+    loop {
+        for event in timeout(SOON, started.events.next()).await.unwrap() {
+            match event {
+                Event::Frame(frame) if frame.track == Track::Video => video += 1,
+                Event::Frame(_) => audio += 1,
+                Event::End => return (video, audio),
+                Event::Start(_) | Event::Tracks(_) | Event::Discontinuity | Event::Stop => {}
+            }
+        }
+    }
+}
+
 /// Twice in a row: the name is free when the encoder is gone. The key after the name is not part of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn ffmpeg_publishes() {
@@ -189,6 +205,10 @@ async fn ffmpeg_publishes() {
         assert!(success, "{log}");
         let started = timeout(SOON, origin.started.recv()).await.unwrap().unwrap();
         assert_eq!(started.stream.name.as_str(), "live/mark");
+        let (video, audio) = frames(started).await;
+        // Two seconds of 25 pictures, and of 1024 samples at 44.1 kHz with the encoder's delay.
+        assert_eq!(video, 50);
+        assert!((86..=88).contains(&audio), "{audio} audio frames");
         origin.until_gone("live/mark").await;
     }
     origin.stop().await;
@@ -222,6 +242,7 @@ async fn gstreamer_publishes() {
     assert!(success, "{log}");
     let started = timeout(SOON, origin.started.recv()).await.unwrap().unwrap();
     assert_eq!(started.stream.name.as_str(), "live/mark");
+    assert_eq!(frames(started).await, (50, 0));
     origin.until_gone("live/mark").await;
     origin.stop().await;
 }

@@ -19,6 +19,12 @@ const WINDOW_MAX: Duration = Duration::from_hours(24);
 /// A stop takes less than the 10 s after which service managers kill: `app` gives HTTP this much of it.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
+/// Promises to players: nobody waits longer than half an hour for a publisher.
+const RECONNECT_MAX: Duration = Duration::from_mins(30);
+
+/// Settings for which nothing is an amount.
+const MAY_BE_ZERO: [&str; 1] = ["live.reconnect"];
+
 /// What cannot be, and the settings that say it, as `section.key`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contradiction {
@@ -49,8 +55,8 @@ fn nothing_is_zero(config: &Config) -> Result<(), Contradiction> {
                 Value::String(text) => ["0s", "0 B"].contains(&text.as_str()),
                 _ => false,
             };
-            if zero {
-                let path = format!("{section}.{key}");
+            let path = format!("{section}.{key}");
+            if zero && !MAY_BE_ZERO.contains(&path.as_str()) {
                 return against([&path], format!("{} must not be zero", label(&path)));
             }
         }
@@ -79,6 +85,10 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 fn durations(config: &Config) -> Result<(), Contradiction> {
+    if config.live.reconnect > RECONNECT_MAX {
+        let text = format!("[live] reconnect ({:?}) is longer than {RECONNECT_MAX:?}", config.live.reconnect);
+        return against(["live.reconnect"], text);
+    }
     let hls = &config.hls;
     let show = humantime_serde::re::humantime::format_duration;
     let (segment, target, window) = (show(hls.segment), show(hls.target_duration), show(hls.window));

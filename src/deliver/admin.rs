@@ -43,6 +43,8 @@ struct View {
     hls: String,
     /// The playlist is there: the first segment has been published.
     ready: bool,
+    /// A publisher is connected; if not, it is waited for.
+    live: bool,
 }
 
 /// `/api/v1/streams`.
@@ -86,5 +88,6 @@ fn view(site: &Site, stream: &Stream) -> View {
         viewers: site.viewers(name),
         hls: format!("/{name}/{MULTIVARIANT_FILE}"),
         ready: published.is_some_and(|published| published.borrow().document(MULTIVARIANT_FILE).is_some()),
+        live: figures.epoch.is_some(),
     }
 }

@@ -7,14 +7,14 @@ use tokio::sync::Notify;
 
 use crate::media::{Event, Frame, TrackSet};
 
-/// Events on their way to one subscriber. When `bytes_max` is passed, what waits is dropped whole: the newest
-/// tracks and a discontinuity take its place, and frames are taken again from the next random access point.
+/// Events on their way to one subscriber. When `bytes_max` is passed, the frames that wait are dropped: what says where
+/// the stream stands is kept, a discontinuity follows, and frames are taken again from the next random access point.
 #[derive(Debug)]
 pub struct Queue {
     events: VecDeque<Event>,
     bytes: usize,
     bytes_max: usize,
-    /// Tracks of the newest [`Event::Tracks`] pushed: what an overflow must not lose.
+    /// Tracks of the newest [`Event::Tracks`] pushed.
     tracks: Option<Arc<TrackSet>>,
     /// Dropping frames since an overflow, until one where decoding may start.
     skipping: bool,
@@ -26,24 +26,24 @@ impl Queue {
         Self { events: VecDeque::new(), bytes: 0, bytes_max, tracks: None, skipping: false }
     }
 
-    /// Takes an event; answers how many were dropped to keep the bound.
+    /// Takes an event; answers how many frames were dropped to keep the bound.
     pub fn push(&mut self, event: Event) -> usize {
-        match &event {
-            Event::Tracks(tracks) => self.tracks = Some(Arc::clone(tracks)),
-            Event::Frame(frame) if self.skipping => {
-                if !self.resumes_at(frame) {
-                    return 1;
-                }
-                self.skipping = false;
-            }
-            _ => {}
+        if let Event::Tracks(tracks) = &event {
+            self.tracks = Some(Arc::clone(tracks));
         }
-        let dropped = if self.bytes + cost(&event) > self.bytes_max { self.overflow() } else { 0 };
-        if self.skipping && matches!(&event, Event::Frame(frame) if !self.resumes_at(frame)) {
+        let Event::Frame(frame) = &event else {
+            self.events.push_back(event);
+            return 0;
+        };
+        let mut dropped = 0;
+        if self.bytes + cost(frame) > self.bytes_max {
+            dropped = self.overflow();
+        }
+        if self.skipping && !self.resumes_at(frame) {
             return dropped + 1;
         }
         self.skipping = false;
-        self.bytes += cost(&event);
+        self.bytes += cost(frame);
         self.events.push_back(event);
         dropped
     }
@@ -54,10 +54,23 @@ impl Queue {
         std::mem::take(&mut self.events)
     }
 
+    /// Of what waits only the newest start, the tracks after it, and how it ended are worth keeping.
     fn overflow(&mut self) -> usize {
-        let dropped = self.events.iter().filter(|event| matches!(event, Event::Frame(_))).count();
-        self.drain();
-        self.events.extend(self.tracks.clone().map(Event::Tracks));
+        let mut dropped = 0;
+        let mut kept: Vec<Event> = Vec::with_capacity(4);
+        for event in self.drain() {
+            match event {
+                Event::Frame(_) => dropped += 1,
+                Event::Discontinuity => {}
+                Event::Start(_) => kept = vec![event],
+                Event::Tracks(_) => {
+                    kept.retain(|kept| !matches!(kept, Event::Tracks(_)));
+                    kept.push(event);
+                }
+                Event::Stop | Event::End => kept.push(event),
+            }
+        }
+        self.events.extend(kept);
         self.events.push_back(Event::Discontinuity);
         self.skipping = true;
         dropped
@@ -70,13 +83,10 @@ impl Queue {
     }
 }
 
-/// What an event counts against the bound: its payload, and an allowance for the rest.
-fn cost(event: &Event) -> usize {
+/// What a frame counts against the bound: its payload, and an allowance for the rest.
+fn cost(frame: &Frame) -> usize {
     const OVERHEAD: usize = 128;
-    match event {
-        Event::Frame(frame) => frame.payload.len() + OVERHEAD,
-        _ => OVERHEAD,
-    }
+    frame.payload.len() + OVERHEAD
 }
 
 #[derive(Debug)]
@@ -89,7 +99,7 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Feed(Arc<Shared>);
 
-/// The receiving end: events in order, from the moment of subscribing.
+/// The receiving end: events in order.
 #[derive(Debug)]
 pub struct Subscription(Arc<Shared>);
 
@@ -136,7 +146,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::media::{Ticks, Track};
+    use crate::media::{Epoch, Ticks, Track};
 
     fn picture(at: i64, random_access: bool, len: usize) -> Event {
         Event::Frame(Arc::new(Frame {
@@ -148,23 +158,26 @@ mod tests {
         }))
     }
 
-    /// The design's table, "packager's queue": drop all, a discontinuity, resume where decoding may start.
+    /// Drop all, a discontinuity, resume where decoding may start.
     #[test]
-    fn an_overflow_keeps_the_tracks_and_resumes_at_a_random_access_point() {
-        let tracks = Event::Tracks(Arc::default());
-        let mut queue = Queue::new(2000);
+    fn an_overflow_keeps_where_the_stream_stands_and_resumes_at_a_random_access_point() {
+        let (start, tracks) = (Event::Start(Epoch(1)), Event::Tracks(Arc::default()));
+        let mut queue = Queue::new(2100);
+        assert_eq!(queue.push(start.clone()), 0);
         assert_eq!(queue.push(tracks.clone()), 0);
         assert_eq!(queue.push(picture(0, true, 900)), 0);
-        assert_eq!(queue.push(picture(1, false, 900)), 2, "the waiting picture and this one");
-        assert_eq!(queue.push(picture(2, false, 10)), 1);
-        let resume = picture(3, true, 10);
+        assert_eq!(queue.push(picture(1, false, 900)), 0);
+        assert_eq!(queue.push(picture(2, false, 900)), 3, "the waiting pictures and this one");
+        assert_eq!(queue.push(picture(3, false, 10)), 1);
+        let resume = picture(4, true, 10);
         assert_eq!(queue.push(resume.clone()), 0);
-        assert_eq!(Vec::from(queue.drain()), [tracks, Event::Discontinuity, resume]);
+        assert_eq!(Vec::from(queue.drain()), [start, tracks, Event::Discontinuity, resume]);
     }
 
     #[test]
     fn an_end_is_never_dropped() {
         let mut queue = Queue::new(0);
+        queue.push(Event::Stop);
         queue.push(picture(0, true, 5000));
         queue.push(Event::End);
         assert_eq!(queue.drain().back(), Some(&Event::End));

@@ -103,7 +103,7 @@ impl Demuxer {
         self.events.pop_front()
     }
 
-    /// The publisher is done: what is held back comes out. [`Event::End`] is not among it: `live::Publisher` sends
+    /// The publisher is done: what is held back comes out. [`Event::Stop`] is not among it: `live::Publisher` sends
     /// that when it is dropped.
     pub fn finish(&mut self) {
         self.release();

@@ -22,6 +22,7 @@ mod sps;
 pub mod time;
 pub mod timeline;
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -119,16 +120,32 @@ impl AudioConfig {
     }
 }
 
-/// What flows from a publisher to everyone who takes its stream. Cheap to clone.
+/// One publishing session of one name. Part of every segment's key, never used twice: milliseconds since 1970 at
+/// the publish, moved up where two would be equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What flows from a broadcast's publishers to everyone who takes it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// From here on frames belong to these tracks. The first event of every stream. A later one means that
-    /// parameters changed: what follows is a new coding of the same timeline.
+    /// A publisher is connected: what follows lies on a timeline of its own. The first event of every broadcast, and
+    /// the first after a [`Event::Stop`].
+    Start(Epoch),
+    /// From here on frames belong to these tracks. Comes before the first frame of every epoch. A later one means
+    /// that parameters changed: what follows is a new coding of the same timeline.
     Tracks(Arc<TrackSet>),
     /// One frame, in the order it arrived (decode order within its track).
     Frame(Arc<Frame>),
     /// Time or order broke: the frames that follow lie on a new timeline, and something may be missing.
     Discontinuity,
-    /// The publisher is gone. Nothing follows.
+    /// The publisher is gone. It may come back, with a `Start`; if it doesn't in time, an `End` follows.
+    Stop,
+    /// The broadcast is over. Nothing follows.
     End,
 }

@@ -1,11 +1,10 @@
-//! One epoch on its way into segments: the segmenter's steps, carried out by the muxer.
+//! One broadcast on its way into segments: the segmenter's steps, carried out by the muxer.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::clock::WallTime;
-use crate::live::Epoch;
 use crate::media::{Event, Frame, Span, Track};
 
 use super::Settings;
@@ -25,10 +24,9 @@ pub struct Muxed {
     pub pictures_per_second: f64,
 }
 
-/// Segmenter and muxer of one epoch.
+/// Segmenter and muxer of one broadcast.
 #[derive(Debug)]
 pub struct Assembler {
-    epoch: Epoch,
     segmenter: Segmenter,
     open: Option<Open>,
     segments: u64,
@@ -45,19 +43,14 @@ struct Open {
 }
 
 impl Assembler {
-    /// For one publishing session.
-    pub fn new(settings: &Settings, epoch: Epoch) -> Self {
+    /// For one broadcast.
+    pub fn new(settings: &Settings) -> Self {
         let limits = Limits {
             target: settings.segment.into(),
             length_max: settings.gop_max.into(),
             bytes_max: usize::try_from(settings.segment_max.as_u64()).unwrap_or(usize::MAX),
         };
-        Self { epoch, segmenter: Segmenter::new(limits), open: None, segments: 0, discarded: 0, unmuxable: 0 }
-    }
-
-    /// Whose frames these are.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
+        Self { segmenter: Segmenter::new(limits), open: None, segments: 0, discarded: 0, unmuxable: 0 }
     }
 
     /// Segments made so far.

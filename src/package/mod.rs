@@ -105,7 +105,7 @@ pub async fn run(mut started: mpsc::UnboundedReceiver<Started>, shared: Shared, 
     while tasks.join_next().await.is_some() {}
 }
 
-/// Packages one name's sessions in turn. Ends when nothing of the name is left, or at a stop when the last session is
+/// Packages one name's broadcasts in turn. Ends when nothing of the name is left, or at a stop when the last session is
 /// in the store.
 async fn package(shared: Shared, name: StreamName, mut sessions: mpsc::UnboundedReceiver<Started>) {
     let mut packager = Packager::start(shared, name).await;

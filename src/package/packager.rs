@@ -8,7 +8,6 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::live::Epoch;
 use crate::live::hub::Started;
 use crate::media::{Event, Span, TrackSet};
 use crate::metrics::{Metrics, Reason};
@@ -39,7 +38,7 @@ pub struct Shared {
     pub metrics: Metrics,
 }
 
-/// Packages one name: one publishing session after another, and the time after the last until everything of it may be
+/// Packages one name: one broadcast after another, and the time after the last until everything of it may be
 /// deleted. The only writer of the name's objects.
 #[derive(Debug)]
 pub struct Packager {
@@ -100,14 +99,14 @@ impl Packager {
             .flatten()
     }
 
-    /// Packages one publishing session to its end.
+    /// Packages one broadcast to its end.
     pub async fn package(&mut self, started: Started) {
-        let Started { stream, mut events } = started;
+        let Started { mut events, .. } = started;
         if !self.window.is_empty() {
             self.renew();
         }
-        let mut assembler = Assembler::new(&self.shared.settings, stream.epoch);
-        info!(stream = %self.name, epoch = %stream.epoch, sequence = self.window.next_sequence(), "packaging began");
+        let mut assembler = Assembler::new(&self.shared.settings);
+        info!(stream = %self.name, sequence = self.window.next_sequence(), "packaging began");
         loop {
             let batch = events.next().await;
             for event in &batch {
@@ -118,7 +117,7 @@ impl Packager {
             }
         }
         self.end();
-        info!(stream = %self.name, epoch = %stream.epoch, segments = assembler.segments(), "packaging ended");
+        info!(stream = %self.name, segments = assembler.segments(), "packaging ended");
     }
 
     /// Between publishes: deletes what is due, until nothing of the name is left. Cancel-safe.
@@ -136,6 +135,9 @@ impl Packager {
     }
 
     fn handle(&mut self, assembler: &mut Assembler, event: &Event) {
+        if *event == Event::Discontinuity {
+            warn!(stream = %self.name, "time broke, or media was lost");
+        }
         assembler.handle(event, self.shared.clock.wall());
         while let Some(step) = assembler.poll() {
             match step {
@@ -143,7 +145,7 @@ impl Packager {
                 Step::Append(frame) => assembler.append(&frame),
                 Step::End(end) => {
                     if let Some(muxed) = assembler.finish(end) {
-                        self.list(assembler.epoch(), muxed);
+                        self.list(muxed);
                     }
                 }
             }
@@ -154,10 +156,10 @@ impl Packager {
     }
 
     /// A segment is whole: into the store, then into the list, then out to readers.
-    fn list(&mut self, epoch: Epoch, muxed: Muxed) {
+    fn list(&mut self, muxed: Muxed) {
         self.make_room(muxed.end.duration);
         let sequence = self.window.next_sequence();
-        let key = SegmentKey { name: self.name.clone(), epoch, sequence };
+        let key = SegmentKey { name: self.name.clone(), epoch: muxed.begin.epoch, sequence };
         let segment = Segment {
             key: key.clone(),
             duration: muxed.end.duration,

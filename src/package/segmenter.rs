@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::clock::WallTime;
-use crate::media::{Event, Frame, Span, Ticks, Track, TrackSet};
+use crate::media::{Epoch, Event, Frame, Span, Ticks, Track, TrackSet};
 
 /// A cut this much before the target is as good: a GOP of 1.96 s must not make segments of 3.92 s.
 const TOLERANCE: Span = Span::from_ms(50);
@@ -45,6 +45,8 @@ pub struct Limits {
 /// A segment begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begin {
+    /// Whose publish it belongs to.
+    pub epoch: Epoch,
     /// What it carries.
     pub tracks: Arc<TrackSet>,
     /// Time or parameters broke since the segment before, if there was one.
@@ -91,6 +93,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Segmenter {
     limits: Limits,
+    epoch: Epoch,
     tracks: Arc<TrackSet>,
     /// Set at the first picture of a timeline.
     anchor: Option<(Ticks, WallTime)>,
@@ -128,10 +131,11 @@ impl Open {
 }
 
 impl Segmenter {
-    /// For one publishing session.
+    /// For one broadcast.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            epoch: Epoch(0),
             tracks: Arc::default(),
             anchor: None,
             broken: false,
@@ -158,19 +162,28 @@ impl Segmenter {
     /// Takes one event. `wall` is the time of its arrival; only the first frame of a timeline uses it.
     pub fn handle(&mut self, event: &Event, wall: WallTime) {
         match event {
+            Event::Start(epoch) => {
+                self.end_timeline();
+                self.epoch = *epoch;
+                self.tracks = Arc::default();
+            }
             Event::Tracks(tracks) => {
                 self.break_off(Cause::Broken);
                 self.tracks = Arc::clone(tracks);
             }
             Event::Frame(frame) => self.frame(frame, wall),
             Event::Discontinuity => {
-                self.break_off(Cause::Broken);
-                self.anchor = None;
+                self.end_timeline();
                 self.broken = true;
-                self.audio_at = None;
             }
-            Event::End => self.break_off(Cause::Broken),
+            Event::Stop | Event::End => self.end_timeline(),
         }
+    }
+
+    fn end_timeline(&mut self) {
+        self.break_off(Cause::Broken);
+        self.anchor = None;
+        self.audio_at = None;
     }
 
     fn frame(&mut self, frame: &Arc<Frame>, wall: WallTime) {
@@ -271,6 +284,7 @@ impl Segmenter {
     fn begin(&mut self, start: Ticks, wall: WallTime) {
         let (anchor, anchor_wall) = *self.anchor.get_or_insert((start, wall));
         let begin = Begin {
+            epoch: self.epoch,
             tracks: Arc::clone(&self.tracks),
             discontinuity: std::mem::take(&mut self.broken),
             date: anchor_wall.plus_us((start - anchor).as_us()),
@@ -529,6 +543,24 @@ mod tests {
             Event::End,
         ];
         assert_eq!(run(events).0, "[0 v0 v40 80] [!1000 v1000 40] [!0 v500040 40]");
+    }
+
+    /// Promises, fault 7: one discontinuity before the first segment of the new timeline, and a new anchor.
+    #[test]
+    fn a_publisher_that_comes_back_begins_a_new_timeline() {
+        let events = [
+            Event::Start(Epoch(1)),
+            tracks(true, false),
+            picture(5000, 0, true),
+            Event::Stop,
+            Event::Start(Epoch(2)),
+            tracks(true, false),
+            picture(0, 0, true),
+            picture(2000, 0, true),
+            Event::Stop,
+            Event::End,
+        ];
+        assert_eq!(run(events).0, "[0 v5000 40] [!0 v0 2000] [2000 v2000 40]");
     }
 
     #[test]

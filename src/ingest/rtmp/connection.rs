@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::session::Session;
 use super::{Close, Output, Refusal, Settings};
@@ -154,10 +154,17 @@ impl Connection {
                         publisher.push(&event);
                     }
                 }
-                Output::Unpublish => self.publisher = None,
-                Output::Drop(reason) => {
-                    self.dropped += 1;
-                    self.metrics.media_drops.get_or_create(&Reason { reason }).inc();
+                Output::Unpublish => {
+                    if let Some(publisher) = self.publisher.take() {
+                        publisher.say_goodbye();
+                    }
+                }
+                Output::Drop { reason, count } => {
+                    self.dropped += count;
+                    self.metrics.media_drops.get_or_create(&Reason { reason }).inc_by(count);
+                }
+                Output::Unsupported(codec) => {
+                    warn!(%codec, "the publisher sends a codec that is not carried");
                 }
                 Output::Wait(deadline) => return Next::Wait(deadline),
                 Output::Close(reason) => return Next::Close(reason),
@@ -168,7 +175,7 @@ impl Connection {
     fn publish(&mut self, name: StreamName) {
         let verdict = match self.hub.publish(&name) {
             Ok(publisher) => {
-                info!(stream = %name, epoch = %publisher.stream().epoch, "publishing");
+                info!(stream = %name, epoch = %publisher.epoch(), "publishing");
                 self.publisher = Some(publisher);
                 Ok(())
             }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::media::flv::Codec;
 use crate::media::{Event, amf};
 use crate::name::{NameError, StreamName};
 
@@ -19,12 +20,19 @@ pub enum Output {
     /// The peer asks to publish: answer with [`decide`](super::session::Session::decide). What it sends behind waits, up to
     /// [`UNPUBLISHED_BYTES_MAX`].
     Publish(StreamName),
-    /// The next event of the accepted publish; never [`Event::End`].
+    /// The next event of the accepted publish; tracks, a frame or a discontinuity.
     Media(Event),
     /// The publish is over, the connection not yet: the peer may publish again.
     Unpublish,
-    /// A message was dropped, for this reason, and its connection kept.
-    Drop(&'static str),
+    /// Messages, or tags of them, were dropped, and their connection kept.
+    Drop {
+        /// A word for the label of a metric.
+        reason: &'static str,
+        /// How many.
+        count: u64,
+    },
+    /// The publish has a codec that nobody here carries; its frames are dropped. Said once a publish.
+    Unsupported(Codec),
     /// Nothing more for now. Call [`handle_timeout`](super::session::Session::handle_timeout) at this time if nothing comes before.
     Wait(Instant),
     /// Close the connection when all is sent. Answered for ever from here on.

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use rml_amf0::Amf0Value;
 
-use crate::media::Event;
 use crate::media::demux::Demuxer;
 use crate::media::flv::TagKind;
 use crate::name::StreamName;
@@ -70,7 +69,16 @@ struct Timers {
 enum Publish {
     No,
     Asked { stream_id: u32 },
-    Live { stream_id: u32, demuxer: Box<Demuxer>, media_at: Instant },
+    Live(Box<Live>),
+}
+
+#[derive(Debug)]
+struct Live {
+    stream_id: u32,
+    demuxer: Demuxer,
+    media_at: Instant,
+    /// A codec nobody carries has been told of.
+    told_unsupported: bool,
 }
 
 /// Counts what is to be acknowledged (§5.4.3).
@@ -129,7 +137,7 @@ impl Session {
         if now >= self.deadline() {
             let waited_for = match self.publish {
                 _ if self.handshake.is_some() => "no handshake",
-                Publish::Live { .. } => "no media",
+                Publish::Live(_) => "no media",
                 _ => "no publish",
             };
             self.close(Close::Timeout { waited_for });
@@ -159,7 +167,8 @@ impl Session {
             return self.refuse(stream_id, code, refusal.into());
         }
         self.writer.published(stream_id);
-        self.publish = Publish::Live { stream_id, demuxer: Box::default(), media_at: now };
+        let live = Live { stream_id, demuxer: Demuxer::new(), media_at: now, told_unsupported: false };
+        self.publish = Publish::Live(Box::new(live));
         self.reader.limit(self.published_limits);
         let held = std::mem::take(&mut self.held);
         self.read(&held, now);
@@ -179,9 +188,9 @@ impl Session {
     }
 
     fn deadline(&self) -> Instant {
-        match self.publish {
+        match &self.publish {
             _ if self.handshake.is_some() => self.since + self.timers.handshake,
-            Publish::Live { media_at, .. } => media_at + self.timers.idle,
+            Publish::Live(live) => live.media_at + self.timers.idle,
             _ => self.since + self.timers.publish,
         }
     }
@@ -207,6 +216,9 @@ impl Session {
                 self.close(reason);
             }
         }
+        if let Publish::Live(live) = &mut self.publish {
+            live.tell(&mut self.outputs);
+        }
         if let Some(sequence_number) = self.window.acknowledge() {
             self.writer.acknowledgement(sequence_number);
         }
@@ -214,7 +226,7 @@ impl Session {
 
     /// Up to the end of the next message.
     fn read_chunks(&mut self, input: &mut &[u8], now: Instant) -> Result<(), Close> {
-        let published = matches!(self.publish, Publish::Live { .. });
+        let published = matches!(self.publish, Publish::Live(_));
         let allowed = if published { usize::MAX } else { UNPUBLISHED_BYTES_MAX - self.unpublished_bytes };
         let (mut allowed, _) = input.split_at(allowed.min(input.len()));
         if allowed.is_empty() {
@@ -264,13 +276,13 @@ impl Session {
     fn handle_media(&mut self, message: Message, now: Instant) {
         for tag in tags::of(message) {
             match (tag, &mut self.publish) {
-                (Ok(tag), Publish::Live { demuxer, media_at, .. }) => {
+                (Ok(tag), Publish::Live(live)) => {
                     // Metadata does not keep a publisher alive.
                     if tag.kind != TagKind::Data {
-                        *media_at = now;
+                        live.media_at = now;
                     }
-                    demuxer.push(tag);
-                    emit(demuxer, &mut self.outputs);
+                    live.demuxer.push(tag);
+                    live.emit(&mut self.outputs);
                 }
                 (Ok(_), _) => self.drop("unpublished"),
                 (Err(reason), _) => self.drop(reason),
@@ -311,8 +323,8 @@ impl Session {
             }
             Verb::Unpublish => self.unpublish(now),
             Verb::DeleteStream { stream_id: deleted } => {
-                if let Publish::Live { stream_id, .. } = self.publish
-                    && deleted.is_none_or(|deleted| deleted == stream_id)
+                if let Publish::Live(live) = &self.publish
+                    && deleted.is_none_or(|deleted| deleted == live.stream_id)
                 {
                     self.unpublish(now);
                 }
@@ -381,24 +393,43 @@ impl Session {
 
     /// Lets out what the demuxer held back.
     fn end_publish(&mut self) -> Option<u32> {
-        let Publish::Live { stream_id, mut demuxer, .. } = std::mem::replace(&mut self.publish, Publish::No)
-        else {
-            return None;
-        };
-        demuxer.finish();
-        emit(&mut demuxer, &mut self.outputs);
+        let Publish::Live(mut live) = std::mem::replace(&mut self.publish, Publish::No) else { return None };
+        live.demuxer.finish();
+        live.emit(&mut self.outputs);
+        live.tell(&mut self.outputs);
         self.outputs.push_back(Output::Unpublish);
-        Some(stream_id)
+        Some(live.stream_id)
     }
 
     fn drop(&mut self, reason: &'static str) {
-        self.outputs.push_back(Output::Drop(reason));
+        self.outputs.push_back(Output::Drop { reason, count: 1 });
     }
 
     fn close(&mut self, reason: Close) {
         if self.closing.is_none() {
             self.end_publish();
             self.closing = Some(reason);
+        }
+    }
+}
+
+impl Live {
+    fn emit(&mut self, outputs: &mut VecDeque<Output>) {
+        while let Some(event) = self.demuxer.poll_event() {
+            outputs.push_back(Output::Media(event));
+        }
+    }
+
+    /// What the demuxer could not use.
+    fn tell(&mut self, outputs: &mut VecDeque<Output>) {
+        for (reason, count) in self.demuxer.take_drops().iter() {
+            outputs.push_back(Output::Drop { reason, count });
+        }
+        if !self.told_unsupported
+            && let Some(codec) = self.demuxer.unsupported()
+        {
+            self.told_unsupported = true;
+            outputs.push_back(Output::Unsupported(codec));
         }
     }
 }
@@ -423,14 +454,6 @@ fn explain(reason: &Close) -> String {
     match reason {
         Close::Name(error) => format!("{error}; publish to rtmp://HOST/app/name"),
         reason => reason.to_string(),
-    }
-}
-
-fn emit(demuxer: &mut Demuxer, outputs: &mut VecDeque<Output>) {
-    while let Some(event) = demuxer.poll_event() {
-        if event != Event::End {
-            outputs.push_back(Output::Media(event));
-        }
     }
 }
 

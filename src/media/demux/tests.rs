@@ -72,7 +72,7 @@ fn story(events: &[Event]) -> Vec<String> {
             format!("{} {} {}", if frame.random_access { 'V' } else { 'v' }, frame.dts.0, frame.pts.0)
         }
         Event::Discontinuity => "D".to_owned(),
-        Event::End => "E".to_owned(),
+        Event::Start(_) | Event::Stop | Event::End => panic!("not ours to send"),
     };
     events.iter().map(tell).collect()
 }
@@ -410,7 +410,7 @@ mod any {
                         prop_assert!(frame.pts >= frame.dts && !frame.payload.is_empty());
                         last[index] = Some(frame.dts);
                     }
-                    Event::End => prop_assert!(false, "not ours to send"),
+                    Event::Start(_) | Event::Stop | Event::End => prop_assert!(false, "not ours to send"),
                 }
             }
             let dropped = demuxer.drops.total();

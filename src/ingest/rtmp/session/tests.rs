@@ -13,7 +13,7 @@ use rml_rtmp::time::RtmpTimestamp;
 
 use super::super::{chunk, handshake};
 use super::*;
-use crate::media::amf;
+use crate::media::{Event, amf};
 use crate::name::NameError;
 
 /// What the session wanted, apart from bytes and media.
@@ -101,9 +101,9 @@ impl Peer {
                     self.did.push(Did::Publish(name.to_string()));
                     self.session.decide(self.verdict, self.now);
                 }
-                Output::Media(_) => {}
                 Output::Unpublish => self.did.push(Did::Unpublish),
-                Output::Drop(reason) => self.did.push(Did::Drop(reason)),
+                Output::Drop { reason, .. } => self.did.push(Did::Drop(reason)),
+                Output::Media(_) | Output::Unsupported(_) => {}
                 Output::Wait(deadline) => {
                     self.deadline = Some(deadline);
                     break;
@@ -181,6 +181,9 @@ impl Peer {
     }
 }
 
+/// AAC-LC, 44.1 kHz, stereo.
+const AAC_CONFIG: &[u8] = &[0xaf, 0, 0x12, 0x10];
+
 fn string(text: &str) -> Amf0Value {
     Amf0Value::Utf8String(text.to_owned())
 }
@@ -234,23 +237,27 @@ fn an_independent_client_publishes() {
         }
         assert!(events.contains(&ClientSessionEvent::PublishRequestAccepted), "round {round}: {events:?}");
         events.clear();
-        let media = client.publish_audio_data(Bytes::from_static(&[0x2f; 600]), RtmpTimestamp::new(5), false);
-        let ClientSessionResult::OutboundResponse(packet) = media.unwrap() else { panic!("no packet") };
-        peer.send(&packet.bytes);
+        for (at, body) in [(0, AAC_CONFIG), (0, &[0xaf, 1, 7, 7]), (23, &[0xaf, 1, 8, 8])] {
+            let media = client.publish_audio_data(Bytes::from_static(body), RtmpTimestamp::new(at), false);
+            let ClientSessionResult::OutboundResponse(packet) = media.unwrap() else { panic!("no packet") };
+            peer.session.handle_bytes(&packet.bytes, peer.now);
+        }
         for result in client.stop_publishing().unwrap() {
             let ClientSessionResult::OutboundResponse(packet) = result else { panic!("no packet") };
             peer.session.handle_bytes(&packet.bytes, peer.now);
         }
-        let mut saw_unpublish = false;
+        let mut frames = Vec::new();
         loop {
             match peer.session.poll_output() {
                 Output::Transmit(bytes) => drop(client.handle_input(&bytes).unwrap()),
-                Output::Unpublish => saw_unpublish = true,
-                Output::Wait(_) => break,
-                _ => {}
+                Output::Media(Event::Frame(frame)) => frames.push(frame.payload.clone()),
+                Output::Media(event) => assert!(matches!(event, Event::Tracks(_)), "{event:?}"),
+                Output::Unpublish => break,
+                other => panic!("{other:?}"),
             }
         }
-        assert!(saw_unpublish);
+        assert_eq!(frames, [&[7, 7][..], &[8, 8]], "what the demuxer held comes out before the end");
+        assert!(matches!(peer.session.poll_output(), Output::Wait(_)));
         to_server.push(client.request_publishing("mark".into(), PublishRequestType::Live).unwrap());
     }
 }
@@ -267,8 +274,7 @@ fn a_pipelined_publish_is_taken() {
     {
         bytes.extend(peer.bytes_of(kind::COMMAND, stream_id, body));
     }
-    bytes.extend(peer.bytes_of(kind::AUDIO, 1, vec![0x2f; 300]));
-    bytes.extend(peer.bytes_of(kind::AUDIO, 1, Bytes::new()));
+    bytes.extend(peer.bytes_of(kind::AUDIO, 1, AAC_CONFIG));
     bytes.extend(peer.bytes_of(99, 1, vec![1]));
     peer.send(&bytes);
     assert_eq!(peer.take_did(), [Did::Publish("live/mark".into()), Did::Drop("type")]);
@@ -598,7 +604,9 @@ proptest! {
         }
         let mut whole = Peer::new();
         whole.send(&bytes);
-        prop_assert_eq!(whole.take_did(), split.take_did());
+        // What the demuxer drops is told once a read: how often depends on the split.
+        let without_drops = |did: Vec<Did>| did.into_iter().filter(|did| !matches!(did, Did::Drop(_)));
+        prop_assert!(without_drops(whole.take_did()).eq(without_drops(split.take_did())));
         prop_assert_eq!(whole.codes(), split.codes());
     }
 

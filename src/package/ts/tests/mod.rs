@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::packet::{AUDIO_PID, PMT_PID, TIME_OFFSET, VIDEO_PID};
 use super::*;
-use crate::media::aac::AacConfig;
-use crate::media::h264::VideoConfig;
+use crate::media::aac::{AacConfig, AacError};
+use crate::media::h264::{NalError, VideoConfig};
 use crate::media::mp3::Mp3Config;
 use reader::{PesOut, check, check_counters, packets, pes, unpack_adts};
 
@@ -288,8 +288,11 @@ fn a_refused_frame_leaves_no_trace() {
     let mut muxer = SegmentMuxer::new(av()).unwrap();
     let cut = Arc::new(Frame { payload: Bytes::from_static(&[0, 0, 1]), ..Frame::clone(&frames[0]) });
     for frame in &frames {
-        assert_eq!(muxer.push(&cut), Err(MuxError::NalLengthCut { left: 3 }));
-        assert_eq!(muxer.push(&sound(0, 9000)), Err(MuxError::AacFrameTooLong { len: 9000 }));
+        assert_eq!(muxer.push(&cut), Err(MuxError::Nal(NalError::Length { have: 3, want: 4 })));
+        assert!(matches!(
+            muxer.push(&sound(0, 9000)),
+            Err(MuxError::Aac(AacError::FrameLength { len: 9000, .. }))
+        ));
         assert_eq!(muxer.push(&sound(0, 0)), Err(MuxError::AudioFrameLen { len: 0 }));
         muxer.push(frame).unwrap();
     }
