@@ -12,7 +12,7 @@
 //! That multiple makes segments free of context. Continuity counters have four bits and must run on from segment to
 //! segment (Apple's authoring specification, 7.2): if each PID starts every segment at 0 and has a multiple of 16
 //! packets with payload, any two segments follow each other, whichever process wrote them. The bytes depend on the
-//! tracks, the frames and their times, and on nothing else.
+//! tracks, the frames and their times, and on when the next segment begins; on nothing else.
 
 mod access_unit;
 mod packet;
@@ -146,9 +146,10 @@ impl SegmentMuxer {
         self.video.is_empty() && self.audio.is_empty()
     }
 
-    /// The segment, in whole transport packets. No bytes if no frame came.
-    pub fn finish(self) -> Bytes {
-        if self.is_empty() { Bytes::new() } else { plan::write(&self) }
+    /// The segment, in whole transport packets. No bytes if no frame came. `next` is the decode time of the next
+    /// segment's first frame, up to which the clock must run; `None` if what follows is of another timeline.
+    pub fn finish(self, next: Option<Ticks>) -> Bytes {
+        if self.is_empty() { Bytes::new() } else { plan::write(&self, next) }
     }
 
     fn push_video(&mut self, frame: &Arc<Frame>) -> Result<usize, MuxError> {
