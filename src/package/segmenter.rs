@@ -101,7 +101,7 @@ pub struct Segmenter {
     broken: bool,
     open: Option<Open>,
     /// The line drawn, while audio before it may still arrive.
-    cut: Option<Ticks>,
+    cut: Option<Line>,
     /// Video from the cut picture on, in arrival order; or audio that came before a timeline's first picture.
     waiting: VecDeque<Arc<Frame>>,
     /// Audio that plays after the newest picture: the next one may draw a line before it.
@@ -110,6 +110,15 @@ pub struct Segmenter {
     audio_at: Option<Ticks>,
     steps: VecDeque<Step>,
     discarded: u64,
+}
+
+/// Where the open segment will end.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    /// When the cut picture is shown: what plays before it belongs to the open segment.
+    at: Ticks,
+    /// When it is decoded, and was sent: what audio's lateness counts from.
+    sent: Ticks,
 }
 
 /// The segment being filled.
@@ -201,7 +210,7 @@ impl Segmenter {
             None if leads => self.begin_timeline(frame, wall),
             None => self.frame_before_begin(frame),
             Some(open) if leads && frame.pts - open.start >= self.limits.target - TOLERANCE => {
-                self.cut = Some(frame.pts);
+                self.cut = Some(Line { at: frame.pts, sent: frame.dts });
                 self.release_ahead(|ahead| ahead.pts < frame.pts);
                 self.frame_at_cut(frame, wall);
             }
@@ -231,14 +240,15 @@ impl Segmenter {
     /// A line is drawn: audio before it still joins the open segment; the rest waits until audio is past it.
     fn frame_at_cut(&mut self, frame: &Arc<Frame>, wall: WallTime) {
         let Some(line) = self.cut else { return };
-        if frame.track == Track::Audio && frame.pts < line && self.leading_track() == Track::Video {
+        if frame.track == Track::Audio && frame.pts < line.at && self.leading_track() == Track::Video {
             return self.append(frame);
         }
         self.waiting.push_back(Arc::clone(frame));
-        let audio_is_past = self.audio_at.is_none_or(|at| at >= line || line - at > AUDIO_PATIENCE);
-        let patience_is_over = frame.dts - line > AUDIO_PATIENCE;
+        let audio_is_past =
+            self.audio_at.is_none_or(|audio| audio >= line.at || line.sent - audio > AUDIO_PATIENCE);
+        let patience_is_over = frame.dts - line.at > AUDIO_PATIENCE;
         if self.tracks.audio.is_none() || audio_is_past || patience_is_over {
-            self.draw(line, wall);
+            self.draw(line.at, wall);
         }
     }
 
@@ -316,7 +326,7 @@ impl Segmenter {
         if let Some(line) = self.cut.take() {
             // The anchor is set, so no wall time is needed to go on.
             let wall = self.anchor.map_or(WallTime::from_unix_us(0), |(_, wall)| wall);
-            self.draw(line, wall);
+            self.draw(line.at, wall);
         } else {
             self.discarded += self.waiting.len() as u64;
             self.waiting.clear();
