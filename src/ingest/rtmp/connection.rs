@@ -229,7 +229,7 @@ impl Connection {
 
     /// Until all is sent.
     async fn send(&mut self, stop: &CancellationToken) -> Result<(), Close> {
-        while !self.out.is_empty() && !self.is_mute {
+        while !self.is_mute && !self.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES_MAX];
             for (slice, piece) in slices.iter_mut().zip(&self.out) {
                 *slice = IoSlice::new(piece);
@@ -237,15 +237,15 @@ impl Connection {
             let count = self.out.len().min(PIECES_MAX);
             let written = tokio::select! {
                 biased;
-                written = timeout(self.write_timeout, self.stream.write_vectored(&slices[..count])) => written,
-                () = stop.cancelled() => return Err(Close::Stopping),
-            };
-            let Ok(written) = written else {
-                return Err(Close::Timeout { waited_for: "the peer does not read" });
+                written = timeout(self.write_timeout, self.stream.write_vectored(&slices[..count])) => {
+                    written.map_err(|_| Close::Timeout { waited_for: "the peer does not read" })
+                }
+                () = stop.cancelled() => Err(Close::Stopping),
             };
             // A peer that has closed its side may have left media behind: it is read to its end before this counts.
-            self.is_mute = written.is_err();
-            self.advance(written.unwrap_or(0));
+            // And behind a message that was cut off nothing can be said any more.
+            self.is_mute = !matches!(written, Ok(Ok(_)));
+            self.advance(written?.unwrap_or(0));
         }
         self.out.clear();
         Ok(())

@@ -16,7 +16,7 @@ pub(super) struct Player {
     paused: bool,
     /// Metadata and sequence headers go out before the next frame.
     heads_due: bool,
-    /// Frames are left out, up to one where decoding may start.
+    /// Pictures are left out, up to one where decoding may start. Audio may start anywhere.
     skipping: bool,
 }
 
@@ -39,8 +39,7 @@ impl Player {
         self.stream_id
     }
 
-    /// Leaves out frames while paused; goes on at a random access point, one frame after the last, as if nothing had
-    /// been between.
+    /// Leaves out frames while paused; goes on one frame after the last, as if nothing had been between.
     pub(super) fn pause(&mut self, paused: bool) {
         self.paused = paused;
         self.skip();
@@ -70,10 +69,15 @@ impl Player {
     }
 
     fn frame(&mut self, frame: &Frame, writer: &mut Writer) {
-        if self.paused || self.skipping && !self.resumes_at(frame) {
+        if self.paused {
             return;
         }
-        self.skipping = false;
+        if frame.track == Track::Video {
+            self.skipping &= !frame.random_access;
+            if self.skipping {
+                return;
+            }
+        }
         let stamp = self.rebase.place(frame);
         if std::mem::take(&mut self.heads_due) {
             let metadata = write::metadata(&self.tracks);
@@ -85,9 +89,5 @@ impl Player {
         let head = write::frame_head(frame, &self.tracks, stamp.composition_ms);
         let kind = write::kind(frame.track);
         writer.media(kind, self.stream_id, stamp.dts_ms, head.as_ref(), &frame.payload);
-    }
-
-    fn resumes_at(&self, frame: &Frame) -> bool {
-        frame.random_access && (frame.track == Track::Video || self.tracks.video.is_none())
     }
 }
