@@ -48,7 +48,9 @@ fn events(tags: &[Tag]) -> Vec<Event> {
 }
 
 fn push(publisher: &Publisher, events: &[Event]) {
-    events.iter().for_each(|event| publisher.push(event));
+    for event in events {
+        publisher.push(event);
+    }
 }
 
 /// Audio and video messages as a player got them.
@@ -175,7 +177,7 @@ async fn records(name: &str, player: impl AsyncFn(String, String) -> (bool, Stri
         push(&publisher, &events(file.tags()));
         publisher.say_goodbye();
     };
-    let (_, (success, log)) =
+    let ((), (success, log)) =
         tokio::join!(broadcast, player(origin.url(NAME), out.to_str().unwrap().to_owned()));
     assert!(success, "{log}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
