@@ -1,4 +1,6 @@
-//! FLV tag bodies: what an RTMP audio, video or data message holds.
+//! FLV tag bodies: what an RTMP audio, video or data message holds. Here in, in [`write`] out.
+
+pub mod write;
 
 use std::fmt;
 

@@ -4,6 +4,7 @@
 //! RTMP message ─► demux::Demuxer ─► Event ─► live ─► package, FLV, RTMP play
 //!                  flv, h264 (sps), aac, mp3, amf: what the bytes mean
 //!                  timeline, retime (rate, grid), hold: when; drops: what was left out
+//! Event ─► rebase (32 bits of milliseconds), flv::write: what goes out as FLV
 //! ```
 //! Everything here is a core: no clock, no socket, no task.
 
@@ -17,6 +18,7 @@ pub mod h264;
 mod hold;
 pub mod mp3;
 pub mod rate;
+pub mod rebase;
 pub mod retime;
 mod sps;
 pub mod time;
