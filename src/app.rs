@@ -115,7 +115,8 @@ impl App {
         let rtmp = Bound::new("rtmp", config.rtmp.listen).await?;
         let http = Bound::new("http", config.http.listen).await?;
         let (hub, started) = Hub::new(config.live.clone(), clock.clone(), metrics.clone());
-        let context = Context { hub, board: Board::default(), store, clock, metrics };
+        let flv = config.flv.clone();
+        let context = Context { hub, board: Board::default(), store, clock, metrics, flv };
         Ok(Self { config, rtmp, http, started, context })
     }
 
@@ -132,7 +133,7 @@ impl App {
     /// Serves until `stop` is cancelled or a stage fails, then stops in order, within 10 s.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { config, rtmp, http, started, context } = self;
-        let Context { hub, board, store, clock, metrics } = context.clone();
+        let Context { hub, board, store, clock, metrics, .. } = context.clone();
         info!(
             rtmp = %rtmp.address,
             http = %http.address,

@@ -60,6 +60,14 @@ pub struct Metrics {
     pub http_connections: Counter,
     /// HTTP responses, by kind of resource.
     pub http_responses: Family<Kind, Counter>,
+    /// Viewers of HTTP-FLV and WebSocket-FLV now.
+    pub flv_viewers: Gauge,
+    /// Bytes of FLV handed to their connections.
+    pub flv_bytes: Counter,
+    /// How often one of them was behind and skipped to a newer random access point.
+    pub flv_skips: Counter,
+    /// Viewers that went, by reason: the broadcast `ended`, they `left`, or they took nothing (`stalled`).
+    pub flv_ends: Family<Reason, Counter>,
 }
 
 impl Default for Metrics {
@@ -88,6 +96,10 @@ impl Metrics {
             hot_bytes: Gauge::default(),
             http_connections: Counter::default(),
             http_responses: Family::default(),
+            flv_viewers: Gauge::default(),
+            flv_bytes: Counter::default(),
+            flv_skips: Counter::default(),
+            flv_ends: Family::default(),
         };
         metrics.registry = Arc::new(metrics.register());
         metrics
@@ -111,6 +123,10 @@ impl Metrics {
         r.register("hot_bytes", "Bytes of segments in memory", self.hot_bytes.clone());
         r.register("http_connections", "HTTP connections accepted", self.http_connections.clone());
         r.register("http_responses", "HTTP responses", self.http_responses.clone());
+        r.register("flv_viewers", "Viewers of FLV now", self.flv_viewers.clone());
+        r.register("flv_bytes", "Bytes of FLV handed to connections", self.flv_bytes.clone());
+        r.register("flv_skips", "Skips of viewers that were behind", self.flv_skips.clone());
+        r.register("flv_ends", "Viewers of FLV that went", self.flv_ends.clone());
         registry
     }
 

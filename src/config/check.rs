@@ -23,7 +23,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(3);
 const RECONNECT_MAX: Duration = Duration::from_mins(30);
 
 /// Settings for which nothing is an amount.
-const MAY_BE_ZERO: [&str; 1] = ["live.reconnect"];
+const MAY_BE_ZERO: [&str; 3] = ["flv.merge_max", "flv.wait", "live.reconnect"];
 
 /// What cannot be, and the settings that say it, as `section.key`.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,6 +89,11 @@ fn durations(config: &Config) -> Result<(), Contradiction> {
         let text = format!("[live] reconnect ({:?}) is longer than {RECONNECT_MAX:?}", config.live.reconnect);
         return against(["live.reconnect"], text);
     }
+    if config.flv.wait >= config.http.write_timeout {
+        let (wait, write) = (config.flv.wait, config.http.write_timeout);
+        let text = format!("[flv] wait ({wait:?}) is not shorter than [http] write_timeout ({write:?})");
+        return against(["flv.wait", "http.write_timeout"], text);
+    }
     let hls = &config.hls;
     let show = humantime_serde::re::humantime::format_duration;
     let (segment, target, window) = (show(hls.segment), show(hls.target_duration), show(hls.window));
@@ -148,7 +153,8 @@ mod tests {
     /// PL.TARGET_*, PL.WINDOW_*: what hls rule A1 asks of a playlist cannot be configured away.
     #[test]
     fn settings_that_contradict_each_other_are_named() {
-        let cases: [(&str, Change); 14] = [
+        let cases: [(&str, Change); 15] = [
+            ("flv.wait http.write_timeout", |c| c.flv.wait = Duration::from_secs(20)),
             ("hls.segment hls.target_duration", |c| c.hls.segment = Duration::from_secs(5)),
             ("hls.target_duration", |c| c.hls.target_duration = Duration::from_millis(4500)),
             ("hls.target_duration", |c| c.hls.target_duration = Duration::ZERO),

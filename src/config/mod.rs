@@ -30,6 +30,8 @@ pub struct Config {
     pub rtmp: rtmp::Settings,
     /// HTTP out.
     pub http: deliver::Settings,
+    /// HTTP-FLV beside HLS.
+    pub flv: deliver::flv::Settings,
     /// Where objects live.
     pub store: store::Settings,
     /// Segments and playlists.

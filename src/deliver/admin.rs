@@ -9,7 +9,7 @@ use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 
-use super::{Site, caching};
+use super::{Site, caching, flv};
 use crate::live::Stream;
 use crate::store::layout::MULTIVARIANT_FILE;
 
@@ -37,10 +37,12 @@ struct View {
     /// Pictures per second, measured over the last seconds of media time.
     fps: Option<f64>,
     bitrate_bps: u64,
-    /// An estimate: see `viewers.rs`.
+    /// Those of HTTP-FLV, and an estimate of those of HLS: see `viewers.rs`.
     viewers: usize,
     /// Its multivariant playlist's path.
     hls: String,
+    /// Its path over HTTP-FLV and WebSocket; `null` where `[flv]` is off.
+    flv: Option<String>,
     /// The playlist is there: the first segment has been published.
     ready: bool,
     /// A publisher is connected; if not, it is waited for.
@@ -87,6 +89,7 @@ fn view(site: &Site, stream: &Stream) -> View {
         bitrate_bps: figures.bits_per_second,
         viewers: site.viewers(name),
         hls: format!("/{name}/{MULTIVARIANT_FILE}"),
+        flv: site.context.flv.enabled.then(|| format!("/{name}{}", flv::SUFFIX)),
         ready: published.is_some_and(|published| published.borrow().document(MULTIVARIANT_FILE).is_some()),
         live: figures.epoch.is_some(),
     }

@@ -47,7 +47,7 @@ pub(super) async fn pass(State(site): State<Arc<Site>>, request: Request, next: 
         {
             entry.insert(len.into());
         }
-        *response.body_mut() = Body::empty();
+        *response.body_mut() = if len.is_some() { Body::empty() } else { Body::new(NoBody) };
     }
     if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         *response.body_mut() = Body::new(NoBody);
@@ -91,8 +91,9 @@ fn preflight() -> Response {
 }
 
 /// The body of an answer that can have none. Its length is not 0 but unsaid: RFC 9110 §8.6 forbids Content-Length in
-/// a 204, and in a 304 it would be the length of the 200. axum adds one to every body of a known length.
-struct NoBody;
+/// a 204, and in a 304 it would be the length of the 200, for HEAD that of the GET, which may have none. axum adds one to
+/// every body of a known length.
+pub(super) struct NoBody;
 
 impl http_body::Body for NoBody {
     type Data = Bytes;

@@ -20,6 +20,9 @@ use crate::store::layout::MULTIVARIANT_FILE;
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 const SEGMENT_TYPE: &str = "video/mp2t";
 
+/// What follows a broadcast's name in the path of its multivariant playlist.
+pub(super) const ALIAS_SUFFIX: &str = ".m3u8";
+
 /// Target durations for which a viewer counts after asking for a media playlist.
 const VIEWER_STAYS: u32 = 3;
 
@@ -45,18 +48,16 @@ pub(super) async fn playlist(
 
 /// `/live/mark.m3u8`: the multivariant playlist once more, under the name that players of other servers' streams
 /// are used to. Not a redirect: players must not meet one (Apple's Authoring Specification 8.18).
-pub(super) async fn alias(
-    State(site): State<Arc<Site>>,
-    Path((app, file)): Path<(String, String)>,
-    method: Method,
-    headers: HeaderMap,
+pub(super) fn alias(
+    site: &Site,
+    name: &StreamName,
+    method: &Method,
+    headers: &HeaderMap,
 ) -> Result<Response, HttpError> {
-    let stream = file.strip_suffix(".m3u8").ok_or(HttpError::NotFound)?;
-    let name = StreamName::new(&app, stream).map_err(|_| HttpError::NotFound)?;
-    let document = find(&site, &name, MULTIVARIANT_FILE)?;
+    let document = find(site, name, MULTIVARIANT_FILE)?;
     let text = std::str::from_utf8(&document.text).map_err(|_| HttpError::NotFound)?;
-    let moved = Document::new(one_folder_up(text, stream), document.modified, document.life);
-    answer(&site, &method, &headers, &moved)
+    let moved = Document::new(one_folder_up(text, name.stream()), document.modified, document.life);
+    answer(site, method, headers, &moved)
 }
 
 /// `/live/mark/1795716584125/1795716584.ts`.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! server (sockets, limits, drain) ─► gate (methods, CORS) ─► hls: Board, Store ─► respond ─► conditional, encoding
-//!         pace (when to give up)                         ├─► admin: figures           └► caching (how long it is true)
+//!         pace (when to give up)                         ├─► flv: live::Stream        └► caching (how long it is true)
+//!                                                        ├─► admin: figures
 //!                                                        └─► page: files in the binary
 //! ```
 //! Cores: `pace`, `conditional`, `encoding`, `caching`, `viewers`. The rest are shells.
@@ -13,6 +14,7 @@ mod conditional;
 mod descriptors;
 mod encoding;
 mod error;
+pub mod flv;
 mod gate;
 mod hls;
 mod pace;
@@ -26,9 +28,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::{Path, State};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, middleware};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -38,6 +42,8 @@ use crate::name::StreamName;
 use crate::package::Board;
 use crate::store::Store;
 
+use error::HttpError;
+use flv::Channels;
 use viewers::Viewers;
 
 pub use server::run;
@@ -96,11 +102,15 @@ pub struct Context {
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
+    /// `[flv]`.
+    pub flv: flv::Settings,
 }
 
 /// Everything that is served, as a service of requests. A request may carry its [`Peer`] as an extension.
 pub fn router(context: Context) -> Router {
-    let site = Arc::new(Site { context, viewers: Mutex::default(), visitors: RandomState::new() });
+    let Context { flv, clock, metrics, .. } = context.clone();
+    let channels = Channels::new(flv, clock, metrics);
+    let site = Arc::new(Site { context, channels, viewers: Mutex::default(), visitors: RandomState::new() });
     Router::new()
         .route("/", get(page::index))
         .route("/play/{app}/{stream}", get(page::player))
@@ -108,12 +118,28 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/streams", get(admin::streams))
         .route("/healthz", get(admin::health))
         .route("/metrics", get(admin::metrics))
-        .route("/{app}/{file}", get(hls::alias))
+        .route("/{app}/{file}", get(named))
         .route("/{app}/{stream}/{file}", get(hls::playlist))
         .route("/{app}/{stream}/{epoch}/{file}", get(hls::segment))
         .fallback(gate::not_found)
         .layer(middleware::from_fn_with_state(Arc::clone(&site), gate::pass))
         .with_state(site)
+}
+
+/// `/live/mark.flv` and `/live/mark.m3u8`: what the broadcast is given as stands behind its name.
+async fn named(
+    State(site): State<Arc<Site>>,
+    Path((app, file)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, HttpError> {
+    let name = |stream: &str| StreamName::new(&app, stream).map_err(|_| HttpError::NotFound);
+    if let Some(stream) = file.strip_suffix(flv::SUFFIX) {
+        flv::watch(&site, name(stream)?, &method).await
+    } else {
+        let stream = file.strip_suffix(hls::ALIAS_SUFFIX).ok_or(HttpError::NotFound)?;
+        hls::alias(&site, &name(stream)?, &method, &headers)
+    }
 }
 
 /// Where a request came from.
@@ -124,6 +150,7 @@ pub struct Peer(pub IpAddr);
 #[derive(Debug)]
 struct Site {
     context: Context,
+    channels: Channels,
     viewers: Mutex<Viewers>,
     /// Keyed afresh in each process, so that nobody can choose visitors that collide.
     visitors: RandomState,
@@ -142,6 +169,7 @@ impl Site {
 
     fn viewers(&self, name: &StreamName) -> usize {
         let now = self.context.clock.now();
-        self.viewers.lock().unwrap_or_else(PoisonError::into_inner).count(name, now)
+        let hls = self.viewers.lock().unwrap_or_else(PoisonError::into_inner).count(name, now);
+        hls + self.channels.viewers(name)
     }
 }

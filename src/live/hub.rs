@@ -1,6 +1,7 @@
 //! The directory of broadcasts: one publisher per name at a time, and the window in which it may come back.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ struct Shared {
     directory: Mutex<Directory>,
     /// A deadline was added, or the origin stops.
     changed: Notify,
+    /// A broadcast has begun.
+    opened: Notify,
     started: mpsc::UnboundedSender<Started>,
 }
 
@@ -89,6 +92,7 @@ impl Hub {
             metrics,
             directory: Mutex::default(),
             changed: Notify::new(),
+            opened: Notify::new(),
             started: sender,
         };
         (Self(Arc::new(shared)), receiver)
@@ -116,6 +120,8 @@ impl Hub {
         };
         // Under the directory's lock, so that the end of the window can't come in between.
         stream.push(&Event::Start(epoch));
+        drop(directory);
+        self.0.opened.notify_waiters();
         self.0.metrics.broadcasts.inc();
         Ok(Publisher { hub: self.clone(), stream, epoch, said_goodbye: false })
     }
@@ -135,6 +141,19 @@ impl Hub {
     /// The broadcast of this name, also while its publisher is waited for.
     pub fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
         self.directory().entries.get(name).map(|entry| Arc::clone(&entry.stream))
+    }
+
+    /// Waits until there is a broadcast of this name.
+    pub async fn opened(&self, name: &StreamName) -> Arc<Stream> {
+        loop {
+            let mut opened = pin!(self.0.opened.notified());
+            // From here on, so that a broadcast that begins after the look is not missed.
+            opened.as_mut().enable();
+            if let Some(stream) = self.get(name) {
+                return stream;
+            }
+            opened.await;
+        }
     }
 
     /// Every broadcast, ordered by name, also those whose publisher is waited for.

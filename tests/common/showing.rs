@@ -41,7 +41,8 @@ impl Showing {
         let settings = store::Settings { url: folder.path().to_str().unwrap().to_owned() };
         let store = Store::open(&settings, ByteSize::mib(1), clock.clone(), metrics.clone()).await.unwrap();
         let (hub, started) = Hub::new(live::Settings::default(), clock.clone(), metrics.clone());
-        let context = Context { hub, board: Board::default(), store, clock, metrics };
+        let flv = deliver::flv::Settings::default();
+        let context = Context { hub, board: Board::default(), store, clock, metrics, flv };
         Self { context, folder, started }
     }
 

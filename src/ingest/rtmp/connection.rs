@@ -173,7 +173,9 @@ impl Connection {
                     }
                 }
                 Output::Unpublish => {
-                    if let Some(publisher) = self.publisher.take() {
+                    if let Some(publisher) = self.publisher.take()
+                        && !self.session.is_closing()
+                    {
                         publisher.say_goodbye();
                     }
                 }

@@ -162,6 +162,12 @@ impl Session {
         self.close(reason);
     }
 
+    /// The connection ends. An [`Output::Unpublish`] from here on was not asked for: the publisher is cut off, and may
+    /// come back.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     /// Answers [`Output::Publish`] or [`Output::Play`]. Without effect when the connection has ended meanwhile.
     ///
     /// # Panics

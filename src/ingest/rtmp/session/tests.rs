@@ -545,8 +545,10 @@ fn each_timer_closes() {
 #[test]
 fn an_end_from_outside_ends_the_publish() {
     let mut peer = Peer::publishing();
+    assert!(!peer.session.is_closing());
     peer.session.handle_end(Close::Ended);
     peer.session.handle_end(Close::Stopping);
+    assert!(peer.session.is_closing(), "which is no goodbye");
     peer.drain();
     assert_eq!(peer.take_did(), [Did::Unpublish, Did::Close(Close::Ended)]);
     peer.publish("mark");
