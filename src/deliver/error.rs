@@ -2,7 +2,10 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderValue, StatusCode};
 use thiserror::Error;
 use tracing::warn;
@@ -19,6 +22,12 @@ pub(super) enum HttpError {
     /// Not GET, HEAD or OPTIONS.
     #[error("method not allowed")]
     MethodNotAllowed,
+    /// A WebSocket handshake without what RFC 6455 §4.2.1 asks for.
+    #[error("not a WebSocket handshake")]
+    Handshake,
+    /// A WebSocket handshake of another version than 13.
+    #[error("unsupported WebSocket version")]
+    WebSocketVersion,
     /// `If-Match` or `If-Unmodified-Since` was false.
     #[error("precondition failed")]
     PreconditionFailed,
@@ -38,6 +47,8 @@ impl HttpError {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Handshake => StatusCode::BAD_REQUEST,
+            Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::RangeNotSatisfiable { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -55,7 +66,12 @@ impl IntoResponse for HttpError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CONTENT_LENGTH, text.len().into());
         match &self {
-            Self::NotFound | Self::PreconditionFailed => {}
+            Self::NotFound | Self::Handshake | Self::PreconditionFailed => {}
+            Self::WebSocketVersion => {
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            }
             Self::MethodNotAllowed => {
                 headers.insert(ALLOW, super::METHODS);
             }

@@ -49,7 +49,9 @@ pub(super) async fn pass(State(site): State<Arc<Site>>, request: Request, next: 
         }
         *response.body_mut() = if len.is_some() { Body::empty() } else { Body::new(NoBody) };
     }
-    if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    if let StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED =
+        response.status()
+    {
         *response.body_mut() = Body::new(NoBody);
     }
     // A constant, not the request's Origin: that would need `Vary: Origin`, and so one copy per page in each cache.
@@ -91,7 +93,7 @@ fn preflight() -> Response {
 }
 
 /// The body of an answer that can have none. Its length is not 0 but unsaid: RFC 9110 §8.6 forbids Content-Length in
-/// a 204, and in a 304 it would be the length of the 200, for HEAD that of the GET, which may have none. axum adds one to
+/// a 101 and a 204, and in a 304 it would be the length of the 200, for HEAD that of the GET, which may have none. axum adds one to
 /// every body of a known length.
 pub(super) struct NoBody;
 

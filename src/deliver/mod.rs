@@ -28,7 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, middleware};
@@ -43,7 +43,7 @@ use crate::package::Board;
 use crate::store::Store;
 
 use error::HttpError;
-use flv::Channels;
+use flv::{Channels, Live};
 use viewers::Viewers;
 
 pub use server::run;
@@ -131,11 +131,12 @@ async fn named(
     State(site): State<Arc<Site>>,
     Path((app, file)): Path<(String, String)>,
     method: Method,
+    live: Option<Extension<Live>>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let name = |stream: &str| StreamName::new(&app, stream).map_err(|_| HttpError::NotFound);
     if let Some(stream) = file.strip_suffix(flv::SUFFIX) {
-        flv::watch(&site, name(stream)?, &method).await
+        flv::watch(&site, name(stream)?, &method, &headers, live.unwrap_or_default().0).await
     } else {
         let stream = file.strip_suffix(hls::ALIAS_SUFFIX).ok_or(HttpError::NotFound)?;
         hls::alias(&site, &name(stream)?, &method, &headers)

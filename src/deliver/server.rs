@@ -3,6 +3,7 @@
 //! An own loop rather than `axum::serve`, which has no limit of connections, no timeouts, no deadline for the drain,
 //! and leaves Nagle's algorithm on: that alone makes a playlist take 40 ms.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +14,14 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::Request;
+use http::header::UPGRADE;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -26,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
+use super::flv::{self, Live, Seat, Switch};
 use super::pace::{Limits, Pace};
 use super::{Context, Peer, Settings, descriptors, router};
 use crate::clock::Clock;
@@ -33,6 +38,10 @@ use crate::metrics::Kind;
 
 /// The most that one request's head may have, and what one connection buffers. Browsers and CDNs stay under 8 KiB.
 const BUFFER_BYTES: usize = 16 * 1024;
+
+/// The most that the kernel takes of a live response before it has been sent: above what is sent at once to a full
+/// broadcast (13 KiB at 1.5 Mbit/s and 70 ms), so that a viewer who keeps up is woken once.
+const LIVE_UNSENT_BYTES: u32 = 64 * 1024;
 
 /// Pause after a failed accept: with no file descriptor left it fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -123,20 +132,31 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY could not be set");
         }
-        let watch = Watch { pace: Arc::new(Mutex::new(Pace::new(self.clock.now()))), clock: self.clock };
+        let pace = Arc::new(Mutex::new(Pace::new(self.clock.now())));
+        let watch = Watch { pace, live: Live::default(), clock: self.clock };
+        let switched = Switched::default();
         let service = service_fn(|mut request: Request<Incoming>| {
             watch.note(Pace::requested);
+            let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
+            let switched = &switched;
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(watch.live.clone());
             let answer = self.router.clone().oneshot(request);
             let watch = watch.clone();
-            async move { answer.await.map(|response| response.map(|body| Watched { body, watch })) }
+            async move {
+                let mut response = answer.await?;
+                let seat = response.extensions_mut().remove::<Switch>().and_then(|switch| switch.take());
+                switched.put(upgrade.zip(seat));
+                Ok::<_, Infallible>(response.map(|body| Watched { body, watch }))
+            }
         });
-        let io = TokioIo::new(WatchedStream { stream, watch: watch.clone() });
+        let io = TokioIo::new(WatchedStream { stream, watch: watch.clone(), tuned: false });
         // hyper's own timer is off: see `pace`.
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .max_buf_size(BUFFER_BYTES)
-            .serve_connection(io, service);
+            .serve_connection(io, service)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let mut expired = pin!(watch.expired(self.limits));
         let mut draining = false;
@@ -146,10 +166,11 @@ impl Server {
                     if let Err(error) = served {
                         debug!(peer = %peer.0, %error, "connection ended");
                     }
-                    return;
+                    break;
                 }
                 () = &mut expired => {
                     debug!(peer = %peer.0, "connection timed out");
+                    watch.live.stalled();
                     return;
                 }
                 () = self.stop.cancelled(), if !draining => {
@@ -163,18 +184,54 @@ impl Server {
                 () = self.abort.cancelled() => return,
             }
         }
+        let Some((upgrade, seat)) = switched.take() else { return };
+        // Not within the select, which would drop it, and the seat, before its reason is known.
+        let mut talk = pin!(talk(upgrade, seat, watch.clone()));
+        tokio::select! {
+            () = talk.as_mut() => {}
+            () = &mut expired => {
+                debug!(peer = %peer.0, "WebSocket timed out");
+                watch.live.stalled();
+            }
+            () = self.abort.cancelled() => {}
+        }
+    }
+}
+
+/// The viewer of a connection that changes to WebSocket with its next, and last, response.
+#[derive(Default)]
+struct Switched(Mutex<Option<(OnUpgrade, Seat)>>);
+
+impl Switched {
+    fn put(&self, viewer: Option<(OnUpgrade, Seat)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = viewer;
+    }
+
+    fn take(&self) -> Option<(OnUpgrade, Seat)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What is left of a connection whose protocol has changed, up to its end.
+async fn talk(upgrade: OnUpgrade, seat: Seat, watch: Watch) {
+    match upgrade.await.map(Upgraded::downcast::<TokioIo<WatchedStream>>) {
+        Ok(Ok(parts)) => flv::run_websocket(parts.io.into_inner(), parts.read_buf, seat, watch).await,
+        Ok(Err(_)) => unreachable!("every connection is a WatchedStream"),
+        Err(error) => debug!(%error, "a connection could not be upgraded"),
     }
 }
 
 /// One connection's pace, shared by its socket, its responses and its timer.
 #[derive(Clone)]
-struct Watch {
+pub(super) struct Watch {
     pace: Arc<Mutex<Pace>>,
+    live: Live,
     clock: Clock,
 }
 
 impl Watch {
-    fn note(&self, event: fn(&mut Pace, std::time::Instant)) {
+    /// Something happened just now.
+    pub(super) fn note(&self, event: fn(&mut Pace, std::time::Instant)) {
         let now = self.clock.now();
         event(&mut self.pace(), now);
     }
@@ -189,7 +246,7 @@ impl Watch {
         let look = limits.header.min(limits.write) / 2;
         loop {
             let deadline = self.pace().deadline(limits);
-            let left = deadline.saturating_duration_since(self.clock.now());
+            let left = deadline.map_or(look, |deadline| deadline.saturating_duration_since(self.clock.now()));
             if left.is_zero() {
                 return;
             }
@@ -218,7 +275,9 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.watch.note(if frame.is_pending() { Pace::drained } else { Pace::queued });
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -234,6 +293,22 @@ impl http_body::Body for Watched {
 struct WatchedStream {
     stream: TcpStream,
     watch: Watch,
+    /// Its options are those of a live response.
+    tuned: bool,
+}
+
+impl WatchedStream {
+    /// Before each write, as it is only now known what the response is. Live bytes wait in the ring, where they can be
+    /// skipped, rather than in the kernel, which would take some MiB of them for each viewer.
+    fn tune(&mut self) {
+        if self.tuned || !self.watch.live.is_live() {
+            return;
+        }
+        self.tuned = true;
+        if let Err(error) = SockRef::from(&self.stream).set_tcp_notsent_lowat(LIVE_UNSENT_BYTES) {
+            debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
+        }
+    }
 }
 
 impl AsyncRead for WatchedStream {
@@ -257,6 +332,7 @@ impl AsyncWrite for WatchedStream {
         cx: &mut TaskContext<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.tune();
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.watch.note(Pace::wrote);
         Poll::Ready(Ok(written))
@@ -267,6 +343,7 @@ impl AsyncWrite for WatchedStream {
         cx: &mut TaskContext<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.tune();
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
         self.watch.note(Pace::wrote);
         Poll::Ready(Ok(written))

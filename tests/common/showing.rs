@@ -1,4 +1,5 @@
 //! An origin's HTTP side in this process, with a broadcast that the test itself puts on the board.
+#![allow(dead_code, reason = "each file of tests/ that includes it uses a part of it")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

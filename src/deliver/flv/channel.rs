@@ -1,6 +1,7 @@
 //! One broadcast's viewers: the task that feeds them, and the seats that they take.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
@@ -79,7 +80,7 @@ impl Channels {
     }
 
     /// A seat for one more viewer of `stream`. The first starts the task that feeds them; it ends after the last.
-    pub(super) fn sit(&self, stream: &Arc<Stream>) -> Seat {
+    pub(super) fn sit(&self, stream: &Arc<Stream>, live: Live) -> Seat {
         let mut open = self.open();
         let channel = match open.get(&stream.name) {
             Some(channel) if Arc::ptr_eq(&channel.stream, stream) => Arc::clone(channel),
@@ -92,8 +93,8 @@ impl Channels {
         };
         let mut state = channel.state();
         let cursor = match self.0.settings.start {
-            Start::Gop => state.ring.from_start(),
-            Start::LowLatency => state.ring.from_now(),
+            Start::Gop => Cursor::new(0),
+            Start::LowLatency => Cursor::new(state.ring.next()),
         };
         let number = state.free.pop().unwrap_or_else(|| {
             state.wakers.push(None);
@@ -101,7 +102,8 @@ impl Channels {
         });
         drop(state);
         self.0.metrics.flv_viewers.inc();
-        Seat { channel, number, cursor, metrics: self.0.metrics.clone(), end: "left" }
+        live.0.live.store(true, Ordering::Relaxed);
+        Seat { channel, number, cursor, channels: self.clone(), over: false, live }
     }
 
     fn start(&self, stream: &Arc<Stream>) -> Channel {
@@ -198,9 +200,31 @@ pub(in crate::deliver) struct Seat {
     channel: Arc<Channel>,
     number: usize,
     cursor: Cursor,
-    metrics: Metrics,
-    /// Why it ends, for the counter.
-    end: &'static str,
+    channels: Channels,
+    over: bool,
+    live: Live,
+}
+
+/// Goes with a connection's requests as an extension: what a connection and a viewer's seat tell each other.
+#[derive(Debug, Clone, Default)]
+pub(in crate::deliver) struct Live(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    live: AtomicBool,
+    stalled: AtomicBool,
+}
+
+impl Live {
+    /// The connection carries a broadcast.
+    pub(in crate::deliver) fn is_live(&self) -> bool {
+        self.0.live.load(Ordering::Relaxed)
+    }
+
+    /// The viewer is about to be closed because it takes nothing.
+    pub(in crate::deliver) fn stalled(&self) {
+        self.0.stalled.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Seat {
@@ -219,16 +243,16 @@ impl Seat {
         drop(state);
         let skips = self.cursor.take_skips();
         if skips > 0 {
-            self.metrics.flv_skips.inc_by(skips);
+            self.channels.0.metrics.flv_skips.inc_by(skips);
         }
         match found {
             Found::Bytes(bytes) => {
-                self.metrics.flv_bytes.inc_by(bytes.len() as u64);
+                self.channels.0.metrics.flv_bytes.inc_by(bytes.len() as u64);
                 Poll::Ready(Some(bytes))
             }
             Found::Nothing => Poll::Pending,
             Found::End => {
-                self.end = "ended";
+                self.over = true;
                 Poll::Ready(None)
             }
         }
@@ -247,7 +271,12 @@ impl Drop for Seat {
         if empty {
             self.channel.empty.notify_one();
         }
-        self.metrics.flv_viewers.dec();
-        self.metrics.flv_ends.get_or_create(&Reason { reason: self.end }).inc();
+        self.channels.0.metrics.flv_viewers.dec();
+        let reason = match (self.over, self.live.0.stalled.load(Ordering::Relaxed)) {
+            (true, _) => "ended",
+            (false, true) => "stalled",
+            (false, false) => "left",
+        };
+        self.channels.0.metrics.flv_ends.get_or_create(&Reason { reason }).inc();
     }
 }

@@ -3,15 +3,20 @@
 //! ```text
 //! live::Stream ─► channel (one task per broadcast with viewers) ─► framer: tags, once ─► ring: blocks
 //!                    merge: when to send                                                  │ a cursor per viewer
-//!                                                                                         └► body (HTTP)
+//!                                                                                         └► body (HTTP), ws (WebSocket)
 //! ```
-//! Cores: `framer`, `ring`, `merge`. The rest are shells.
+//! Cores: `framer`, `ring`, `merge`, `websocket`. The rest are shells.
 
 mod body;
 mod channel;
 mod framer;
 mod merge;
 mod ring;
+mod websocket;
+mod ws;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +25,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytesize::ByteSize;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -31,7 +36,8 @@ use crate::live::Stream;
 use crate::name::StreamName;
 
 use body::FlvBody;
-pub(super) use channel::Channels;
+pub(super) use channel::{Channels, Live, Seat};
+pub(super) use ws::{Switch, run as run_websocket};
 
 /// `[flv]`: HTTP-FLV and WebSocket-FLV beside HLS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,16 +93,24 @@ pub(super) const SUFFIX: &str = ".flv";
 /// nginx and what is built on it would collect the response before passing it on.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// `/live/mark.flv`.
-pub(super) async fn watch(site: &Site, name: StreamName, method: &Method) -> Result<Response, HttpError> {
+/// `/live/mark.flv`, also as a WebSocket.
+pub(super) async fn watch(
+    site: &Site,
+    name: StreamName,
+    method: &Method,
+    headers: &HeaderMap,
+    live: Live,
+) -> Result<Response, HttpError> {
+    let key = if ws::asks(headers) { Some(ws::key(headers)?) } else { None };
     let stream = find(site, &name).await?;
     site.count("flv");
-    let body = if method == Method::HEAD {
-        Body::new(NoBody)
-    } else {
-        Body::new(FlvBody(site.channels.sit(&stream)))
-    };
-    let mut response = Response::new(body);
+    if let Some(key) = key {
+        return Ok(ws::response(key, site.channels.sit(&stream, live)));
+    }
+    let mut response = Response::new(Body::new(NoBody));
+    if method != Method::HEAD {
+        *response.body_mut() = Body::new(FlvBody(site.channels.sit(&stream, live)));
+    }
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
     headers.insert(CACHE_CONTROL, caching::NEVER);

@@ -73,6 +73,11 @@ pub(super) enum Found {
 }
 
 impl Cursor {
+    /// A viewer that begins at the newest start of this number or later, once there is one.
+    pub(super) fn new(from: u64) -> Self {
+        Self { place: Place::Waits(from), version: None, skips: 0 }
+    }
+
     /// How often it has skipped since the last call.
     pub(super) fn take_skips(&mut self) -> u64 {
         std::mem::take(&mut self.skips)
@@ -85,14 +90,9 @@ impl Ring {
         Self { bounds, blocks: VecDeque::new(), bytes: 0, next: 0, start: None, newest: None, ended: false }
     }
 
-    /// A viewer that begins at the newest start there is, or the first that comes.
-    pub(super) fn from_start(&self) -> Cursor {
-        Cursor { place: Place::Waits(0), version: None, skips: 0 }
-    }
-
-    /// A viewer that begins at the first start that comes.
-    pub(super) fn from_now(&self) -> Cursor {
-        Cursor { place: Place::Waits(self.next), version: None, skips: 0 }
+    /// The number of the next block to come.
+    pub(super) fn next(&self) -> u64 {
+        self.next
     }
 
     /// Takes what the framer made `now`.
