@@ -12,7 +12,7 @@ PROGRAM = $${CARGO_TARGET_DIR:-target}/release/grandstand
 
 # Encoders, players, a browser and Node.js, as Debian names them.
 TEST_NEEDS := ffmpeg=ffmpeg ffprobe=ffmpeg chromium=chromium node=nodejs npm=npm \
-	mpv=mpv cvlc=vlc-bin vlc-plugin-base \
+	mpv=mpv cvlc=vlc-bin vlc-plugin-base rtmpdump=rtmpdump \
 	gst-launch-1.0=gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
 
