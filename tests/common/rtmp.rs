@@ -53,15 +53,18 @@ impl Origin {
     pub async fn stop(self) {
         self.stop.cancel();
         timeout(SOON, self.task).await.expect("the server stops").unwrap();
-        assert!(self.hub.list().is_empty(), "no publisher is left");
+        let left = self.hub.list().iter().any(|stream| stream.figures().epoch.is_some());
+        assert!(!left, "no publisher is left");
     }
 
     pub fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.address)
     }
 
+    /// A publisher is connected; a broadcast that waits for one is not live.
     pub fn is_live(&self, name: &str) -> bool {
-        self.hub.get(&name.parse().unwrap()).is_some()
+        let stream = self.hub.get(&name.parse().unwrap());
+        stream.is_some_and(|stream| stream.figures().epoch.is_some())
     }
 
     pub fn refusals(&self, reason: &str) -> usize {
