@@ -309,10 +309,17 @@ impl Drop for Encoder {
     }
 }
 
+/// A short window; and a broadcast ends with its encoder, which is killed here, so that there is an end to be watched.
+fn builder() -> common::Builder {
+    Origin::builder()
+        .env("GRANDSTAND_HLS_WINDOW", &format!("{WINDOW_S}s"))
+        .env("GRANDSTAND_LIVE_RECONNECT", "0s")
+}
+
 /// The broadcasts of all shapes at once, from their first segment to ENDLIST, and what left the list for as long as it must stay.
 #[test]
 fn every_rule_holds_for_every_shape_of_broadcast() {
-    let origin = Origin::builder().env("GRANDSTAND_HLS_WINDOW", &format!("{WINDOW_S}s")).start();
+    let origin = builder().start();
     let mut all = Report::of("all");
     thread::scope(|scope| {
         let watches: Vec<_> =
@@ -350,7 +357,6 @@ fn watch(origin: &Origin, broadcast: &Broadcast) -> Report {
 /// under the name, over a stop and a start, and over a power cut.
 #[test]
 fn numbers_go_on_over_publishes_and_processes() {
-    let builder = || Origin::builder().env("GRANDSTAND_HLS_WINDOW", &format!("{WINDOW_S}s"));
     let broadcast = &BROADCASTS[0];
     let mut watched = Watched::new(broadcast.name);
     let three_more = |watched: &Watched, from: u64| watched.segments.range(from + 1..).count() >= 3;
