@@ -10,8 +10,9 @@ SHELL := /bin/bash
 installed = $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard $(1)/package-lock.json))
 PROGRAM = $${CARGO_TARGET_DIR:-target}/release/grandstand
 
-# Encoders, a browser and Node.js, as Debian names them.
+# Encoders, players, a browser and Node.js, as Debian names them.
 TEST_NEEDS := ffmpeg=ffmpeg ffprobe=ffmpeg chromium=chromium node=nodejs npm=npm \
+	mpv=mpv cvlc=vlc-bin vlc-plugin-base rtmpdump=rtmpdump \
 	gst-launch-1.0=gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
 
@@ -51,10 +52,10 @@ browser: $(call installed,tests/browser)
 	cd $* && npm ci --no-audit --no-fund
 	touch $@
 
-# The page plays without hls.js where the browser knows HLS, so a machine without npm still gets an origin.
+# The page plays without its libraries where the browser knows HLS, so a machine without npm still gets an origin.
 define page_if_possible
 @.ci/need node=nodejs npm=npm && $(MAKE) --no-print-directory page || \
-	echo "no hls.js: the page will play only where the browser itself knows HLS" >&2
+	echo "no hls.js, no mpegts.js: the page will play only where the browser itself knows HLS" >&2
 endef
 
 need-test:

@@ -65,7 +65,7 @@ fn mux(tracks: &Arc<TrackSet>, frames: &[Arc<Frame>]) -> Bytes {
     for frame in frames {
         muxer.push(frame).expect("well-formed frames");
     }
-    muxer.finish()
+    muxer.finish(None)
 }
 
 fn segments(criterion: &mut Criterion) {

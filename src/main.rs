@@ -174,7 +174,10 @@ fn check_config(file: &std::path::Path) -> Result<(), Failure> {
 fn push(args: Publish) -> Result<(), Failure> {
     start_log(&log::Settings { level: "warn".to_owned(), ..log::Settings::default() });
     let options = publish::Options { file: args.file, url: args.url, repeat: args.repeat, count: args.count };
-    block_on(async { publish::run(options).await.map_err(Failure::run) })
+    block_on(async {
+        let stop = stop_on_signal().map_err(Failure::run)?;
+        publish::run(options, stop).await.map_err(Failure::run)
+    })
 }
 
 /// The environment, where it is text: no setting has a name or value that is not.

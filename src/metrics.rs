@@ -34,6 +34,10 @@ pub struct Metrics {
     pub rtmp_connections: Counter,
     /// RTMP connections ended by the origin, by reason.
     pub rtmp_refusals: Family<Reason, Counter>,
+    /// RTMP connections that play now.
+    pub rtmp_players: Gauge,
+    /// Bytes sent to RTMP players.
+    pub rtmp_play_bytes: Counter,
     /// Messages and tags dropped without ending their connection, by reason.
     pub media_drops: Family<Reason, Counter>,
     /// Media bytes taken from publishers.
@@ -79,6 +83,8 @@ impl Metrics {
             registry: Arc::default(),
             rtmp_connections: Counter::default(),
             rtmp_refusals: Family::default(),
+            rtmp_players: Gauge::default(),
+            rtmp_play_bytes: Counter::default(),
             media_drops: Family::default(),
             ingest_bytes: Counter::default(),
             broadcasts: Gauge::default(),
@@ -104,6 +110,8 @@ impl Metrics {
         let r = &mut registry;
         r.register("rtmp_connections", "RTMP connections accepted", self.rtmp_connections.clone());
         r.register("rtmp_refusals", "RTMP connections ended by the origin", self.rtmp_refusals.clone());
+        r.register("rtmp_players", "RTMP connections that play now", self.rtmp_players.clone());
+        r.register("rtmp_play_bytes", "Bytes sent to RTMP players", self.rtmp_play_bytes.clone());
         r.register("media_drops", "Messages dropped, their connection kept", self.media_drops.clone());
         r.register("ingest_bytes", "Media bytes taken from publishers", self.ingest_bytes.clone());
         r.register("broadcasts", "Broadcasts live now", self.broadcasts.clone());

@@ -1,4 +1,4 @@
-//! Chromium plays a broadcast of a real origin: `tests/browser/page.test.mjs`, with our own publisher as the encoder.
+//! Chromium plays broadcasts of a real origin: `tests/browser/*.test.mjs`, with our own publisher as the encoder.
 //!
 //! Needs Chromium, node, and `npm ci` in `tests/browser` and `src/deliver/page`; `make test` sees to them.
 
@@ -26,9 +26,10 @@ fn chromium_plays_a_broadcast() {
     let tests = root.join("tests/browser");
     assert!(tests.join("node_modules").exists(), "run `npm ci` in tests/browser");
     let origin = Origin::start();
+    let fixture = root.join("fixtures/match.flv");
     let publisher = grandstand()
         .args(["publish", "--loop"])
-        .arg(root.join("fixtures/match.flv"))
+        .arg(&fixture)
         .arg(origin.rtmp_url("live/mark"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -36,10 +37,14 @@ fn chromium_plays_a_broadcast() {
     let _publisher = Running(publisher.expect("the publisher starts"));
 
     let node = Command::new("node")
-        .args(["--test", "page.test.mjs"])
+        // The reconnecting test mostly waits; three browsers at once would be too many for a small machine.
+        .args(["--test", "--test-concurrency=2", "reconnect.test.mjs", "page.test.mjs", "flv.test.mjs"])
         .current_dir(&tests)
         .env("ORIGIN", origin.http_url(""))
         .env("BROADCAST", "live/mark")
+        .env("GRANDSTAND", env!("CARGO_BIN_EXE_grandstand"))
+        .env("FIXTURE", &fixture)
+        .env("RTMP", format!("rtmp://{}", origin.rtmp()))
         .stdin(Stdio::null())
         .spawn();
     let mut node = Running(node.expect("node runs"));

@@ -103,7 +103,7 @@ const ROWS: &[Row] = &[
     ("HEAD", MEDIA, 200, &[("content-type", Some(PLAYLIST_TYPE))]),
     ("GET", "/live/mark/index.m3u8", 200, &[("content-type", Some(PLAYLIST_TYPE))]),
     ("GET", "/live/mark.m3u8", 200, &[("content-type", Some(PLAYLIST_TYPE)), ("location", None)]),
-    ("GET", "/live/over/media.m3u8", 200, &[("cache-control", Some("public, max-age=10"))]),
+    ("GET", "/live/over/media.m3u8", 200, &[("cache-control", Some("public, max-age=1"))]),
     (
         "GET",
         "/",

@@ -1,184 +1,25 @@
 //! RTMP over real sockets: encoders that are right, peers that are wrong, and the origin's stop.
 
-use std::net::SocketAddr;
-use std::process::Stdio;
+#[path = "common/rtmp.rs"]
+mod rtmp;
+
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use grandstand::clock::Clock;
-use grandstand::ingest::rtmp::{Settings, server};
+use grandstand::ingest::rtmp::Settings;
 use grandstand::live::hub::Started;
-use grandstand::live::{self, Hub};
 use grandstand::media::{Event, Track};
-use grandstand::metrics::Metrics;
-use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
-use rml_rtmp::sessions::{
-    ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType,
-};
-use rml_rtmp::time::RtmpTimestamp;
+use rml_rtmp::sessions::{ClientSessionEvent, PublishRequestType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here may take.
-const SOON: Duration = Duration::from_secs(20);
-
-struct Origin {
-    address: SocketAddr,
-    hub: Hub,
-    metrics: Metrics,
-    started: UnboundedReceiver<Started>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Origin {
-    async fn start(settings: Settings) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (clock, metrics, stop) = (Clock::system(), Metrics::new(), CancellationToken::new());
-        let (hub, started) = Hub::new(live::Settings::default(), clock.clone(), metrics.clone());
-        let task = server::run(listener, settings, hub.clone(), clock, metrics.clone(), stop.clone());
-        Self { address, hub, metrics, started, stop, task: tokio::spawn(task) }
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        timeout(SOON, self.task).await.expect("the server stops").unwrap();
-        assert!(self.hub.list().is_empty(), "no publisher is left");
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("rtmp://{}/{path}", self.address)
-    }
-
-    fn is_live(&self, name: &str) -> bool {
-        self.hub.get(&name.parse().unwrap()).is_some()
-    }
-
-    fn refusals(&self, reason: &str) -> usize {
-        let line = format!("grandstand_rtmp_refusals_total{{reason=\"{reason}\"}} ");
-        let text = self.metrics.render();
-        text.lines().find_map(|text| text.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
-    }
-
-    /// Until the name is free again.
-    async fn until_gone(&self, name: &str) {
-        until(|| !self.is_live(name)).await;
-    }
-}
-
-async fn until(mut met: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !met() {
-        assert!(Instant::now() < deadline, "what is waited for does not come");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// `rml_rtmp`'s client over a socket.
-struct Client {
-    stream: TcpStream,
-    session: ClientSession,
-}
-
-impl Client {
-    async fn connect(origin: &Origin, app: &str) -> Self {
-        let mut stream = TcpStream::connect(origin.address).await.unwrap();
-        let mut handshake = Handshake::new(PeerType::Client);
-        stream.write_all(&handshake.generate_outbound_p0_and_p1().unwrap()).await.unwrap();
-        let mut answer = vec![0; 3073];
-        stream.read_exact(&mut answer).await.unwrap();
-        let HandshakeProcessResult::Completed { response_bytes, .. } =
-            handshake.process_bytes(&answer).unwrap()
-        else {
-            panic!("the handshake is not done")
-        };
-        stream.write_all(&response_bytes).await.unwrap();
-        let (session, _) = ClientSession::new(ClientSessionConfig::new()).unwrap();
-        let mut client = Self { stream, session };
-        let request = client.session.request_connection(app.into()).unwrap();
-        client.send(request).await;
-        client
-    }
-
-    async fn send(&mut self, result: ClientSessionResult) {
-        if let ClientSessionResult::OutboundResponse(packet) = result {
-            self.stream.write_all(&packet.bytes).await.unwrap();
-        }
-    }
-
-    /// Reads until an event comes that `wanted` takes; `None` at the connection's end.
-    async fn event(&mut self, wanted: impl Fn(&ClientSessionEvent) -> bool) -> Option<ClientSessionEvent> {
-        let mut bytes = [0; 4096];
-        loop {
-            let len = timeout(SOON, self.stream.read(&mut bytes)).await.expect("an answer").unwrap_or(0);
-            if len == 0 {
-                return None;
-            }
-            let mut found = None;
-            for result in self.session.handle_input(&bytes[..len]).unwrap() {
-                match result {
-                    ClientSessionResult::RaisedEvent(event) if wanted(&event) => found = Some(event),
-                    other => self.send(other).await,
-                }
-            }
-            if found.is_some() {
-                return found;
-            }
-        }
-    }
-
-    /// What the origin answers; `None` when it closes instead.
-    async fn publish(&mut self, name: &str) -> Option<ClientSessionEvent> {
-        let accepted = |event: &ClientSessionEvent| *event == ClientSessionEvent::ConnectionRequestAccepted;
-        self.event(accepted).await?;
-        let request = self.session.request_publishing(name.into(), PublishRequestType::Live).unwrap();
-        self.send(request).await;
-        self.event(|event| {
-            matches!(
-                event,
-                ClientSessionEvent::PublishRequestAccepted
-                    | ClientSessionEvent::UnhandleableOnStatusCode { .. }
-            )
-        })
-        .await
-    }
-
-    async fn audio(&mut self, at: u32) {
-        let data = Bytes::from_static(&[0x2f, 0xff, 0xfb, 0x90, 0x64]);
-        let media = self.session.publish_audio_data(data, RtmpTimestamp::new(at), false).unwrap();
-        self.send(media).await;
-    }
-
-    async fn until_closed(mut self) {
-        assert_eq!(self.event(|_| false).await, None);
-    }
-}
-
-const ACCEPTED: Option<ClientSessionEvent> = Some(ClientSessionEvent::PublishRequestAccepted);
-
-async fn run_encoder(program: &str, args: &[&str]) -> (bool, String) {
-    let child = tokio::process::Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} is needed for this test: {error}"));
-    let output = timeout(SOON, child.wait_with_output()).await.expect("the encoder ends").unwrap();
-    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
+use rtmp::{ACCEPTED, Client, Origin, SOON, run_process};
 
 async fn ffmpeg(url: &str) -> (bool, String) {
     let input = ["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=25", "-f", "lavfi", "-i", "sine"];
     let coding =
         ["-t", "2", "-c:v", "libx264", "-g", "25", "-preset", "ultrafast", "-c:a", "aac", "-f", "flv", url];
-    run_encoder("ffmpeg", &[&input[..], &coding[..]].concat()).await
+    run_process("ffmpeg", &[&input[..], &coding[..]].concat()).await
 }
 
 /// How many video and audio frames a whole stream has.
@@ -238,7 +79,7 @@ async fn gstreamer_publishes() {
     let pipeline = "videotestsrc num-buffers=50 ! x264enc tune=zerolatency key-int-max=25 ! h264parse ! \
                     flvmux streamable=true ! rtmp2sink sync=false";
     let args: Vec<_> = pipeline.split_whitespace().chain([location.as_str()]).collect();
-    let (success, log) = run_encoder("gst-launch-1.0", &args).await;
+    let (success, log) = run_process("gst-launch-1.0", &args).await;
     assert!(success, "{log}");
     let started = timeout(SOON, origin.started.recv()).await.unwrap().unwrap();
     assert_eq!(started.stream.name.as_str(), "live/mark");

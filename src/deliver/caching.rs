@@ -32,14 +32,15 @@ const LIVE_S_MAX: i64 = 2;
 /// Half a target duration for a live playlist, within 1 s and [`LIVE_S_MAX`]. Never `no-store`: that keeps caches
 /// from joining requests.
 ///
-/// An ended one does not change, but its name may begin a new broadcast, and its segments go away in the end.
+/// An ended one no longer: an encoder that lost its connection is back within seconds under the same name, and whoever
+/// comes then must not be told by a cache that all is over. It costs nothing, as players stop asking at ENDLIST.
 pub(super) fn playlist(life: Life) -> HeaderValue {
     match life {
         Life::Live { target } => {
             let seconds = half_s(target).clamp(1, LIVE_S_MAX);
             HeaderValue::try_from(format!("public, max-age={seconds}")).expect("digits are a header value")
         }
-        Life::Ended => HeaderValue::from_static("public, max-age=10"),
+        Life::Ended => HeaderValue::from_static("public, max-age=1"),
     }
 }
 
@@ -58,5 +59,6 @@ mod tests {
             let life = Life::Live { target: Span(target_s * TICKS_PER_SECOND) };
             assert_eq!(playlist(life), format!("public, max-age={expected}"), "{target_s} s");
         }
+        assert_eq!(playlist(Life::Ended), "public, max-age=1");
     }
 }

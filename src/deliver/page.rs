@@ -17,11 +17,11 @@ use super::respond::{Forms, Resource, respond};
 use super::{Site, caching};
 use crate::name::StreamName;
 
-// `const HLS_JS: Option<&[u8]>`, by build.rs.
-include!(concat!(env!("OUT_DIR"), "/hls_js.rs"));
+// `const HLS_JS: Option<&[u8]>` and `MPEGTS_JS`, by build.rs.
+include!(concat!(env!("OUT_DIR"), "/libraries.rs"));
 
 /// Script and style are files of ours and nothing else: no inline code, so what a publisher can name or send never
-/// runs. hls.js demuxes in a worker made from a blob, and feeds the video element by a blob.
+/// runs. hls.js and mpegts.js demux in workers made from blobs, and feed the video element by a blob.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      media-src 'self' blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; \
@@ -36,8 +36,10 @@ static PLAYER: File = File::new(HTML, include_bytes!("page/player.html"));
 static APP_CSS: File = File::new("text/css; charset=utf-8", include_bytes!("page/app.css"));
 static APP_JS: File = File::new(JS, include_bytes!("page/app.js"));
 static PLAYER_JS: File = File::new(JS, include_bytes!("page/player.js"));
+static ENGINES_JS: File = File::new(JS, include_bytes!("page/engines.js"));
 static ICON_SVG: File = File::new("image/svg+xml", include_bytes!("page/icon.svg"));
 static HLS_MIN_JS: LazyLock<Option<File>> = LazyLock::new(|| HLS_JS.map(|bytes| File::new(JS, bytes)));
+static MPEGTS_MIN_JS: LazyLock<Option<File>> = LazyLock::new(|| MPEGTS_JS.map(|bytes| File::new(JS, bytes)));
 
 /// One file, and what is made of it at its first request.
 struct File {
@@ -113,8 +115,10 @@ pub(super) async fn asset(
         "app.css" => (&APP_CSS, caching::PAGE),
         "app.js" => (&APP_JS, caching::PAGE),
         "player.js" => (&PLAYER_JS, caching::PAGE),
+        "engines.js" => (&ENGINES_JS, caching::PAGE),
         "icon.svg" => (&ICON_SVG, caching::PAGE),
         "hls.min.js" => (HLS_MIN_JS.as_ref().ok_or(HttpError::NotFound)?, caching::LIBRARY),
+        "mpegts.min.js" => (MPEGTS_MIN_JS.as_ref().ok_or(HttpError::NotFound)?, caching::LIBRARY),
         _ => return Err(HttpError::NotFound),
     };
     site.count("asset");

@@ -54,6 +54,22 @@ impl Queue {
         std::mem::take(&mut self.events)
     }
 
+    /// Takes from what waits until that holds `bytes` or nothing is left; at least one event, if there is one.
+    pub fn take(&mut self, bytes: usize) -> VecDeque<Event> {
+        let mut taken = VecDeque::new();
+        let mut left = bytes;
+        while left > 0
+            && let Some(event) = self.events.pop_front()
+        {
+            if let Event::Frame(frame) = &event {
+                self.bytes -= cost(frame);
+                left = left.saturating_sub(cost(frame));
+            }
+            taken.push_back(event);
+        }
+        taken
+    }
+
     /// Of what waits only the newest start, the tracks after it, and how it ended are worth keeping.
     fn overflow(&mut self) -> usize {
         let mut dropped = 0;
@@ -131,8 +147,22 @@ impl Feed {
 impl Subscription {
     /// Waits until something is there and takes it all. Never empty. Cancel-safe.
     pub async fn next(&mut self) -> VecDeque<Event> {
+        self.next_of(Queue::drain).await
+    }
+
+    /// Waits until something is there and takes about `bytes` of it, so that what can't be used at once stays under the
+    /// queue's bound. Never empty. Cancel-safe.
+    ///
+    /// # Panics
+    /// When `bytes` is 0.
+    pub async fn next_within(&mut self, bytes: usize) -> VecDeque<Event> {
+        assert!(bytes > 0, "nothing would ever be taken");
+        self.next_of(|queue| queue.take(bytes)).await
+    }
+
+    async fn next_of(&mut self, take: impl Fn(&mut Queue) -> VecDeque<Event>) -> VecDeque<Event> {
         loop {
-            let events = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).drain();
+            let events = take(&mut self.0.queue.lock().unwrap_or_else(PoisonError::into_inner));
             if !events.is_empty() {
                 return events;
             }
@@ -172,6 +202,20 @@ mod tests {
         let resume = picture(4, true, 10);
         assert_eq!(queue.push(resume.clone()), 0);
         assert_eq!(Vec::from(queue.drain()), [start, tracks, Event::Discontinuity, resume]);
+    }
+
+    /// A subscriber that takes little by little misses nothing, and what it leaves stays under the bound.
+    #[tokio::test]
+    async fn what_is_not_taken_still_counts() {
+        let (feed, mut subscription) = pair(2100);
+        let events = [Event::Start(Epoch(1)), picture(0, true, 900), picture(1, false, 900), Event::Stop];
+        for event in &events {
+            feed.push(event.clone());
+        }
+        assert_eq!(Vec::from(subscription.next_within(1).await), events[..2]);
+        assert_eq!(feed.push(picture(2, false, 900)), 0, "there is room for it now");
+        assert_eq!(feed.push(picture(3, false, 900)), 3);
+        assert_eq!(Vec::from(subscription.next_within(5000).await), [Event::Stop, Event::Discontinuity]);
     }
 
     #[test]

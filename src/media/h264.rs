@@ -152,6 +152,10 @@ impl NalType {
     pub const AUD: Self = Self(9);
     /// Filler data.
     pub const FILLER: Self = Self(12);
+    /// Sequence parameter set extension.
+    pub const SPS_EXTENSION: Self = Self(13);
+    /// Subset sequence parameter set.
+    pub const SUBSET_SPS: Self = Self(15);
 
     /// From the first byte of a NAL unit.
     pub const fn of(header: u8) -> Self {

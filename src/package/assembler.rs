@@ -88,7 +88,7 @@ impl Assembler {
         if end.duration <= Span::ZERO || muxer.is_empty() {
             return None;
         }
-        let bytes = muxer.finish();
+        let bytes = muxer.finish(end.next);
         self.segments += 1;
         let pictures_per_second = f64::from(pictures) / end.duration.as_secs_f64();
         Some(Muxed { begin, end, bytes, pictures_per_second })

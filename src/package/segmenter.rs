@@ -17,6 +17,9 @@ const TOLERANCE: Span = Span::from_ms(50);
 /// How long pictures wait at a cut for audio that is behind. Encoders interleave within half a second.
 const AUDIO_PATIENCE: Span = Span::from_ms(500);
 
+/// Frames of audio that wait for pictures to come as far: half a second at 96 kHz, and then some.
+const AHEAD_MAX: usize = 64;
+
 /// Audio may lead the first picture of a timeline by this much (Apple's authoring specification 8.3); it is what a
 /// decoder delay of a few pictures makes.
 const AUDIO_LEAD: Span = Span::from_ms(100);
@@ -69,6 +72,8 @@ pub struct End {
     /// From its first picture to the next segment's first, in presentation time; of the last segment, to the
     /// end of its last picture. Of audio where there is no video.
     pub duration: Span,
+    /// Decode time of the next segment's first frame, where that follows without a break.
+    pub next: Option<Ticks>,
     /// Why.
     pub cause: Cause,
 }
@@ -96,13 +101,24 @@ pub struct Segmenter {
     broken: bool,
     open: Option<Open>,
     /// The line drawn, while audio before it may still arrive.
-    cut: Option<Ticks>,
+    cut: Option<Line>,
     /// Video from the cut picture on, in arrival order; or audio that came before a timeline's first picture.
     waiting: VecDeque<Arc<Frame>>,
+    /// Audio that plays after the newest picture: the next one may draw a line before it.
+    ahead: VecDeque<Arc<Frame>>,
     /// PTS of the newest audio frame of this timeline.
     audio_at: Option<Ticks>,
     steps: VecDeque<Step>,
     discarded: u64,
+}
+
+/// Where the open segment will end.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    /// When the cut picture is shown: what plays before it belongs to the open segment.
+    at: Ticks,
+    /// When it is decoded, and was sent: what audio's lateness counts from.
+    sent: Ticks,
 }
 
 /// The segment being filled.
@@ -135,6 +151,7 @@ impl Segmenter {
             open: None,
             cut: None,
             waiting: VecDeque::new(),
+            ahead: VecDeque::new(),
             audio_at: None,
             steps: VecDeque::new(),
             discarded: 0,
@@ -193,24 +210,45 @@ impl Segmenter {
             None if leads => self.begin_timeline(frame, wall),
             None => self.frame_before_begin(frame),
             Some(open) if leads && frame.pts - open.start >= self.limits.target - TOLERANCE => {
-                self.cut = Some(frame.pts);
+                self.cut = Some(Line { at: frame.pts, sent: frame.dts });
+                self.release_ahead(|ahead| ahead.pts < frame.pts);
                 self.frame_at_cut(frame, wall);
             }
+            Some(open) if frame.track != self.leading_track() && frame.pts > open.end => {
+                self.hold_ahead(frame);
+            }
             Some(_) => self.append(frame),
+        }
+    }
+
+    /// Encoders that send audio ahead would have it in the segment before the one in which it plays. What is further
+    /// ahead than half a second is not waited with: pictures may have stopped.
+    fn hold_ahead(&mut self, frame: &Arc<Frame>) {
+        self.ahead.push_back(Arc::clone(frame));
+        let crowded = self.ahead.len() > AHEAD_MAX;
+        let mut one = crowded;
+        self.release_ahead(|ahead| frame.pts - ahead.pts > AUDIO_PATIENCE || std::mem::take(&mut one));
+    }
+
+    /// Appends what waits ahead, in order, up to the first that `belongs` not to the open segment.
+    fn release_ahead(&mut self, mut belongs: impl FnMut(&Frame) -> bool) {
+        while let Some(frame) = self.ahead.pop_front_if(|frame| belongs(frame)) {
+            self.append(&frame);
         }
     }
 
     /// A line is drawn: audio before it still joins the open segment; the rest waits until audio is past it.
     fn frame_at_cut(&mut self, frame: &Arc<Frame>, wall: WallTime) {
         let Some(line) = self.cut else { return };
-        if frame.track == Track::Audio && frame.pts < line && self.leading_track() == Track::Video {
+        if frame.track == Track::Audio && frame.pts < line.at && self.leading_track() == Track::Video {
             return self.append(frame);
         }
         self.waiting.push_back(Arc::clone(frame));
-        let audio_is_past = self.audio_at.is_none_or(|at| at >= line || line - at > AUDIO_PATIENCE);
-        let patience_is_over = frame.dts - line > AUDIO_PATIENCE;
+        let audio_is_past =
+            self.audio_at.is_none_or(|audio| audio >= line.at || line.sent - audio > AUDIO_PATIENCE);
+        let patience_is_over = frame.dts - line.at > AUDIO_PATIENCE;
         if self.tracks.audio.is_none() || audio_is_past || patience_is_over {
-            self.draw(line, wall);
+            self.draw(line.at, wall);
         }
     }
 
@@ -218,7 +256,8 @@ impl Segmenter {
     fn draw(&mut self, line: Ticks, wall: WallTime) {
         self.cut = None;
         if let Some(open) = self.open.take() {
-            self.steps.push_back(Step::End(End { duration: line - open.start, cause: Cause::Cut }));
+            let next = self.waiting.front().map(|frame| frame.dts);
+            self.steps.push_back(Step::End(End { duration: line - open.start, next, cause: Cause::Cut }));
         }
         self.begin(line, wall);
         for frame in std::mem::take(&mut self.waiting) {
@@ -231,7 +270,11 @@ impl Segmenter {
         let leading = std::mem::take(&mut self.waiting);
         self.append(first);
         for frame in leading {
-            if first.pts - frame.pts <= AUDIO_LEAD { self.append(&frame) } else { self.discarded += 1 }
+            match first.pts - frame.pts {
+                lead if lead < Span::ZERO => self.ahead.push_back(frame),
+                lead if lead <= AUDIO_LEAD => self.append(&frame),
+                _ => self.discarded += 1,
+            }
         }
     }
 
@@ -271,7 +314,11 @@ impl Segmenter {
             open.end = open.end.max(frame.pts);
         }
         open.bytes += frame.payload.len();
+        let reached = open.end;
         self.steps.push_back(Step::Append(Arc::clone(frame)));
+        if frame.track == leading {
+            self.release_ahead(|ahead| ahead.pts <= reached);
+        }
     }
 
     /// Ends what is open, without a next segment to end it. What waited at a line gets its own short segment.
@@ -279,15 +326,16 @@ impl Segmenter {
         if let Some(line) = self.cut.take() {
             // The anchor is set, so no wall time is needed to go on.
             let wall = self.anchor.map_or(WallTime::from_unix_us(0), |(_, wall)| wall);
-            self.draw(line, wall);
+            self.draw(line.at, wall);
         } else {
             self.discarded += self.waiting.len() as u64;
             self.waiting.clear();
         }
+        self.release_ahead(|_| true);
         if let Some(open) = self.open.take() {
             // The distance of the last two pictures, unless they stood apart by a stall.
             let duration = open.end - open.start + open.frame.min(self.limits.target);
-            self.steps.push_back(Step::End(End { duration, cause }));
+            self.steps.push_back(Step::End(End { duration, next: None, cause }));
             self.broken = true;
         }
     }
@@ -389,6 +437,19 @@ mod tests {
         assert_eq!(run(events).0, "[0 v0 v1000 v2000 3000] [3000 v3000 v4000 2000] [5000 v5000 40]");
     }
 
+    /// TS.PCR_INTERVAL: the clock of a segment runs up to the next one's, which is not what it ends at with B-frames.
+    #[test]
+    fn a_cut_says_when_the_next_segment_is_first_decoded() {
+        let mut segmenter = Segmenter::new(LIMITS);
+        let pictures = (0..3).map(|n| picture(n * 2000, 80, true));
+        for event in std::iter::once(tracks(true, false)).chain(pictures).chain([Event::End]) {
+            segmenter.handle(&event, WALL);
+        }
+        let next = |step| if let Step::End(end) = step { Some(end.next) } else { None };
+        let nexts: Vec<_> = std::iter::from_fn(|| segmenter.poll()).filter_map(next).collect();
+        assert_eq!(nexts, [Some(Ticks(180_000)), Some(Ticks(360_000)), None]);
+    }
+
     /// zap-stream-core doubled its segments on GOPs of 1.96 s.
     #[test]
     fn a_gop_a_little_short_of_the_target_is_one_segment() {
@@ -417,6 +478,23 @@ mod tests {
             "[0 v80 a0 a1990 a2010 a2079 2000] [2000 v2080 v2240 a2081 v2120",
             "the first audio leads the first picture by less than 100 ms, so it is kept"
         );
+    }
+
+    /// TS.PTS_BOUNDARY: also where audio is sent ahead of its pictures.
+    #[test]
+    fn audio_from_the_cut_on_belongs_to_the_next_segment_whenever_it_came() {
+        let events = [
+            tracks(true, true),
+            picture(0, 0, true),
+            sound(1900),
+            sound(2100),
+            sound(2300),
+            picture(1960, 0, false),
+            picture(2000, 0, true),
+            picture(2200, 0, false),
+            Event::End,
+        ];
+        assert_eq!(run(events).0, "[0 v0 v1960 a1900 2000] [2000 v2000 v2200 a2100 a2300 400]");
     }
 
     #[test]

@@ -95,16 +95,15 @@ pub enum Error {
     Session(#[from] SessionError),
 }
 
-/// Publishes until the file has ended, a connection fails, or the process gets SIGINT; then ends every broadcast as an
+/// Publishes until the file has ended, a connection fails, or `stop` is cancelled; then ends every broadcast as an
 /// encoder does. One line of progress goes to standard error: replaced each second on a terminal, a new one
 /// each 10 s elsewhere.
-pub async fn run(options: Options) -> Result<(), Error> {
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Error> {
     let to = Destination::parse(&options.url)?;
     let file = Arc::new(read(options.file).await?);
     if file.tail_bytes() > 0 {
         tracing::warn!(bytes = file.tail_bytes(), "the file was cut off; its incomplete tail is not sent");
     }
-    let stop = CancellationToken::new();
     let meter = Arc::new(Meter::default());
     let mut connections = JoinSet::new();
     for number in 1..=options.count {
@@ -130,7 +129,6 @@ pub async fn run(options: Options) -> Result<(), Error> {
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             },
             _ = ticks.tick() => progress.show(&meter),
-            _ = tokio::signal::ctrl_c(), if !stop.is_cancelled() => stop.cancel(),
         }
     }
     progress.end();

@@ -1,90 +1,13 @@
 // Chromium against a running origin: the page plays, another origin's page plays, the browser itself plays.
-//
-// ORIGIN      base URL of the origin, http://127.0.0.1:8000
-// BROADCAST   a live broadcast's name, live/mark
-// SCREENSHOTS folder for pictures to look at; none are taken without it
-// CHROMIUM    the browser, /usr/bin/chromium by default
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { test } from 'node:test';
+import { BROADCAST, DEADLINE_MS, ORIGIN, assertPlays, browser, elsewhere, open, picture } from './chromium.mjs';
 
-const { ORIGIN, BROADCAST, SCREENSHOTS, CHROMIUM = '/usr/bin/chromium' } = process.env;
 const PLAYLIST = `${ORIGIN}/${BROADCAST}/index.m3u8`;
-const DEADLINE_MS = 60_000;
-
-let profile;
-let browser;
-
-before(async () => {
-  assert.ok(ORIGIN && BROADCAST, 'ORIGIN and BROADCAST say what to test');
-  if (SCREENSHOTS) mkdirSync(SCREENSHOTS, { recursive: true });
-  profile = mkdtempSync(join(tmpdir(), 'grandstand-chromium-'));
-  browser = await chromium.launchPersistentContext(profile, {
-    executablePath: CHROMIUM,
-    headless: true,
-    viewport: { width: 1280, height: 800 },
-    args: [
-      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required', '--mute-audio',
-    ],
-  });
-});
-
-after(async () => {
-  await browser?.close();
-  rmSync(profile, { recursive: true, force: true });
-});
-
-/** A page, and everything that went wrong in it. */
-async function open(url) {
-  const page = await browser.newPage();
-  const problems = [];
-  page.on('pageerror', (error) => problems.push(error.message));
-  page.on('console', (message) => {
-    if (message.type() === 'error' || /Content Security Policy/.test(message.text())) problems.push(message.text());
-  });
-  await page.goto(url);
-  return { page, problems };
-}
-
-async function picture(page, name) {
-  if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
-}
-
-const read = (page) => page.evaluate(() => {
-  const video = document.querySelector('video');
-  return {
-    time: video.currentTime,
-    width: video.videoWidth,
-    frames: video.getVideoPlaybackQuality().totalVideoFrames,
-    error: video.error?.message ?? null,
-  };
-});
-
-/** It plays: a picture of some size, and time and decoded frames that go on for three seconds. */
-async function assertPlays(page) {
-  const plays = () => {
-    const video = document.querySelector('video');
-    return video?.videoWidth > 0 && video.currentTime > 0 && !video.paused && video.readyState >= 3;
-  };
-  await page.waitForFunction(plays, null, { timeout: DEADLINE_MS });
-  const first = await read(page);
-  await page.waitForFunction(
-    (from) => document.querySelector('video').currentTime >= from + 3, first.time, { timeout: DEADLINE_MS },
-  );
-  const second = await read(page);
-  assert.equal(second.error, null);
-  assert.ok(second.width > 0);
-  assert.ok(second.frames > first.frames + 20, `${first.frames} decoded frames, 3 s later ${second.frames}`);
-}
 
 test('the index lists the broadcast and links to its player', async () => {
   const { page, problems } = await open(`${ORIGIN}/`);
-  const card = page.locator(`a[href="/play/${BROADCAST}"]`);
+  const card = page.locator('.card', { hasText: BROADCAST });
   await card.locator('.badge.live').waitFor({ timeout: DEADLINE_MS });
   assert.match(await card.innerText(), /\d+×\d+ · H\.264 .* · AAC/);
   assert.equal(await page.locator('#publish').isVisible(), false);
@@ -95,8 +18,12 @@ test('the index lists the broadcast and links to its player', async () => {
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(overflow <= 0, `${overflow} px wider than a phone`);
   await picture(page, 'index-phone');
-  await card.click();
+  // Anywhere but on the ways.
+  await card.locator('.figures').click({ force: true });
   await page.waitForURL(`**/play/${BROADCAST}`);
+  await page.goBack();
+  await card.locator('[data-way=flv]').click();
+  await page.waitForURL(`**/play/${BROADCAST}?p=flv`);
   assert.deepEqual(problems, []);
   await page.close();
 });
@@ -225,20 +152,6 @@ test('the player page says when the broadcast has ended, and plays the next one'
   await page.unrouteAll({ behavior: 'ignoreErrors' });
   await page.close();
 });
-
-/** A site of another origin that shows one page. */
-async function elsewhere(html, use) {
-  const server = createServer((_request, response) => {
-    response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8' }).end(html);
-  });
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  try {
-    await use(`http://127.0.0.1:${server.address().port}/`);
-  } finally {
-    server.closeAllConnections();
-    server.close();
-  }
-}
 
 test('a page of another origin plays by hls.js', async () => {
   const html = `<!doctype html><link rel="icon" href="data:,"><video muted autoplay playsinline></video>

@@ -37,15 +37,21 @@ function facts(stream) {
 
 function newCard(stream) {
   const item = byId('card').content.firstElementChild.cloneNode(true);
-  item.querySelector('.card').href = `/play/${stream.app}/${stream.stream}`;
+  const player = `/play/${stream.app}/${stream.stream}`;
+  for (const link of item.querySelectorAll('.card-name, [data-way=hls]')) link.href = player;
+  item.querySelector('[data-way=flv]').href = `${player}?p=flv`;
   item.querySelector('.card-name').textContent = stream.name;
   return item;
 }
 
 function fill(item, stream) {
   const badge = item.querySelector('.badge');
-  badge.textContent = stream.ready ? 'Live' : 'Starting';
-  badge.classList.toggle('live', stream.ready);
+  const interrupted = stream.live === false;
+  if (interrupted) badge.textContent = 'Interrupted';
+  else badge.textContent = stream.ready ? 'Live' : 'Starting';
+  badge.classList.toggle('live', stream.ready && !interrupted);
+  // With one way there is nothing to choose.
+  item.querySelector('.card-ways').hidden = !stream.flv;
   item.querySelector('.card-facts').textContent = facts(stream);
   const figures = {
     bitrate: bitrate(stream.bitrate_bps),

@@ -21,16 +21,20 @@ pub(super) enum Verb {
     Publish { stream: String },
     /// `FCPublish`: of FMLE's making, announces a publish.
     FcPublish,
-    /// `FCUnpublish` and `closeStream`: the publish ends.
+    /// `FCUnpublish` and `closeStream`: the publish or the play ends.
     Unpublish,
-    /// `deleteStream`: a publish on this message stream ends.
+    /// `deleteStream`: a publish or a play on this message stream ends.
     DeleteStream { stream_id: Option<u32> },
     /// `releaseStream`, `_checkbw` and the like: wait for an answer that says nothing.
     Acknowledge,
     /// `getStreamLength`: of a live stream, 0.
     StreamLength,
-    /// `play`, `play2`.
-    Play,
+    /// `play`, and `play2` with its parameters as an object; the stream name as it came.
+    Play { stream: String },
+    /// `pause`: on or off.
+    Pause { paused: bool },
+    /// `seek`: of a live stream, a wish.
+    Seek,
     /// Anything else, answers to us among them.
     Other,
 }
@@ -54,7 +58,16 @@ impl Command {
             "deleteStream" => Verb::DeleteStream { stream_id: number(3).map(|id| id as u32) },
             "releaseStream" | "_checkbw" | "checkBandwidth" | "FCSubscribe" => Verb::Acknowledge,
             "getStreamLength" => Verb::StreamLength,
-            "play" | "play2" => Verb::Play,
+            "play" => Verb::Play { stream: text(3) },
+            "play2" => {
+                let name = values.get(3).and_then(|object| object.property("streamName"));
+                Verb::Play { stream: name.and_then(Value::as_str).unwrap_or_default().to_owned() }
+            }
+            // Some players toggle without saying which way: they mean stop.
+            "pause" | "pauseRaw" => {
+                Verb::Pause { paused: !matches!(values.get(3), Some(Value::Boolean(false))) }
+            }
+            "seek" => Verb::Seek,
             _ => Verb::Other,
         };
         Ok(Self { transaction: number(1).unwrap_or(0.0), verb })
@@ -86,6 +99,23 @@ mod tests {
         let read =
             command(&[string("publish"), Amf0Value::Number(5.0), Amf0Value::Null, string("mark?key=k")]);
         assert_eq!(read, Command { transaction: 5.0, verb: Verb::Publish { stream: "mark?key=k".into() } });
+    }
+
+    #[test]
+    fn what_players_say_is_read() {
+        let null = Amf0Value::Null;
+        let play = Verb::Play { stream: "mark?key=k".into() };
+        let name = string("mark?key=k");
+        let number = Amf0Value::Number(-2000.0);
+        assert_eq!(command(&[string("play"), number.clone(), null.clone(), name.clone(), number]).verb, play);
+        let parameters = Amf0Value::Object([("streamName".to_owned(), name)].into());
+        assert_eq!(command(&[string("play2"), null.clone(), null.clone(), parameters]).verb, play);
+        for (flag, paused) in [(Amf0Value::Boolean(true), true), (Amf0Value::Boolean(false), false)] {
+            let values = [string("pause"), null.clone(), null.clone(), flag];
+            assert_eq!(command(&values).verb, Verb::Pause { paused });
+        }
+        assert_eq!(command(&[string("play2")]).verb, Verb::Play { stream: String::new() });
+        assert_eq!(command(&[string("seek")]).verb, Verb::Seek);
     }
 
     /// `rml_rtmp` panics on commands of fewer than three values.

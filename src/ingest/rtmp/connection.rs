@@ -1,12 +1,14 @@
-//! One encoder's connection: its socket, its task, and the publisher it feeds.
+//! One peer's connection: its socket, its task, and the publisher it feeds or the broadcast it plays.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io;
+use std::collections::VecDeque;
+use std::future::{pending, poll_fn};
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -16,12 +18,20 @@ use tracing::{debug, info, warn};
 use super::session::Session;
 use super::{Close, Output, Refusal, Settings};
 use crate::clock::Clock;
-use crate::live::{Hub, PublishError, Publisher};
+use crate::live::{Hub, PublishError, Publisher, Subscription};
+use crate::media::Event;
 use crate::metrics::{Metrics, Reason};
 use crate::name::StreamName;
 
 /// Bytes of one read at most: what 200 Mbit/s bring in 2.6 ms. One buffer per thread, for all its connections.
 const READ_LEN: usize = 64 << 10;
+
+/// Bytes of a broadcast that a player's connection takes at once. What it can't send waits in the subscription, under
+/// its bound and policy.
+const PLAY_LEN: usize = 64 << 10;
+
+/// Pieces of one vectored write: a group of some 30 pictures.
+const PIECES_MAX: usize = 64;
 
 /// How long a refused peer may take to read why and to hang up. Closing with its bytes unread would reset the
 /// connection and take our last words with it.
@@ -38,25 +48,29 @@ pub(super) struct Connection {
     stream: TcpStream,
     session: Session,
     publisher: Option<Publisher>,
+    subscription: Option<Subscription>,
     hub: Hub,
     clock: Clock,
     metrics: Metrics,
     write_timeout: Duration,
-    /// To be sent.
-    out: Vec<u8>,
+    play_queue: usize,
+    /// To be sent. No piece is empty.
+    out: VecDeque<Bytes>,
     /// Sending has failed.
     is_mute: bool,
     started: Instant,
+    /// Received and sent.
     bytes: u64,
+    sent: u64,
     events: u64,
     dropped: u64,
-    /// Of the last publish, for the log.
+    /// Of the last publish or play, for the log.
     name: Option<StreamName>,
 }
 
 /// What the session wants after it was drained.
 enum Next {
-    Wait(Instant),
+    Wait(Option<Instant>),
     Close(Close),
 }
 
@@ -73,14 +87,17 @@ impl Connection {
             stream,
             session: Session::new(settings, started),
             publisher: None,
+            subscription: None,
             hub: hub.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             write_timeout: settings.write_timeout,
-            out: Vec::new(),
+            play_queue: usize::try_from(settings.play_queue.as_u64()).unwrap_or(usize::MAX),
+            out: VecDeque::new(),
             is_mute: false,
             started,
             bytes: 0,
+            sent: 0,
             events: 0,
             dropped: 0,
             name: None,
@@ -102,17 +119,28 @@ impl Connection {
                 Next::Close(reason) => break reason,
             };
             // A deadline that moves on with every frame is looked at when the timer fires, not re-armed each time.
-            if armed.is_none_or(|armed| deadline < armed) {
+            if let Some(deadline) = deadline
+                && armed.is_none_or(|armed| deadline < armed)
+            {
                 let left = deadline.saturating_duration_since(self.clock.now());
                 timer.as_mut().reset(tokio::time::Instant::now() + left);
                 armed = Some(deadline);
             }
             tokio::select! {
-                read = poll_fn(|cx| self.poll_read(cx)) => match read {
+                read = poll_fn(|cx| {
+                    let take = |bytes: &[u8]| self.session.handle_bytes(bytes, self.clock.now());
+                    poll_read(&mut self.stream, cx, take)
+                }) => match read {
                     Ok(0) => self.session.handle_end(Close::Ended),
-                    Ok(_) => {}
+                    Ok(len) => self.bytes += len as u64,
                     Err(error) => self.session.handle_end(Close::Socket(error.kind())),
                 },
+                events = next_events(self.subscription.as_mut()) => {
+                    let now = self.clock.now();
+                    for event in events {
+                        self.session.handle_event(&event, now);
+                    }
+                }
                 () = &mut timer, if armed.is_some() => {
                     armed = None;
                     self.session.handle_timeout(self.clock.now());
@@ -121,7 +149,7 @@ impl Connection {
             }
         };
         self.report(&reason);
-        drop(self.publisher.take());
+        drop((self.publisher.take(), self.leave()));
         if matches!(reason, Close::Name(_) | Close::Refused(_) | Close::Order(_) | Close::Play) {
             tokio::select! {
                 _ = timeout(FAREWELL, self.hang_up()) => {}
@@ -130,24 +158,14 @@ impl Connection {
         }
     }
 
-    /// Reads once and hands the session what came. Answers how much; 0 at the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut read = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
-            let bytes = read.filled();
-            self.bytes += bytes.len() as u64;
-            self.session.handle_bytes(bytes, self.clock.now());
-            Poll::Ready(Ok(bytes.len()))
-        })
-    }
-
     /// Does what the session wants, up to where it waits.
     fn drain(&mut self) -> Next {
         loop {
             match self.session.poll_output() {
-                Output::Transmit(bytes) => self.out.extend_from_slice(&bytes),
+                Output::Transmit(bytes) => self.out.push_back(bytes),
                 Output::Publish(name) => self.publish(name),
+                Output::Play(name) => self.play(name),
+                Output::Leave => drop(self.leave()),
                 Output::Media(event) => {
                     self.events += 1;
                     if let Some(publisher) = &self.publisher {
@@ -155,7 +173,9 @@ impl Connection {
                     }
                 }
                 Output::Unpublish => {
-                    if let Some(publisher) = self.publisher.take() {
+                    if let Some(publisher) = self.publisher.take()
+                        && !self.session.is_closing()
+                    {
                         publisher.say_goodbye();
                     }
                 }
@@ -186,46 +206,122 @@ impl Connection {
         self.session.decide(verdict, self.clock.now());
     }
 
-    async fn send(&mut self, stop: &CancellationToken) -> Result<(), Close> {
-        let out = std::mem::take(&mut self.out);
-        if out.is_empty() || self.is_mute {
-            return Ok(());
-        }
-        let written = tokio::select! {
-            biased;
-            written = timeout(self.write_timeout, self.stream.write_all(&out)) => written,
-            () = stop.cancelled() => return Err(Close::Stopping),
+    fn play(&mut self, name: StreamName) {
+        let verdict = match self.hub.get(&name) {
+            Some(stream) => {
+                info!(stream = %name, "playing");
+                if let Err(error) = limit_unsent(&self.stream) {
+                    debug!(%error, "cannot set socket options");
+                }
+                self.subscription = Some(stream.join(self.play_queue));
+                self.metrics.rtmp_players.inc();
+                Ok(())
+            }
+            None => Err(Refusal::NotLive),
         };
-        // A peer that has closed its side may have left media behind: it is read to its end before this counts.
-        self.is_mute = matches!(written, Ok(Err(_)));
-        written.map(|_| ()).map_err(|_| Close::Timeout { waited_for: "the peer does not read" })
+        self.name = Some(name);
+        self.session.decide(verdict, self.clock.now());
+    }
+
+    fn leave(&mut self) -> Option<Subscription> {
+        self.subscription.take().inspect(|_| {
+            self.metrics.rtmp_players.dec();
+        })
+    }
+
+    /// Until all is sent.
+    async fn send(&mut self, stop: &CancellationToken) -> Result<(), Close> {
+        while !self.is_mute && !self.out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            for (slice, piece) in slices.iter_mut().zip(&self.out) {
+                *slice = IoSlice::new(piece);
+            }
+            let count = self.out.len().min(PIECES_MAX);
+            let written = tokio::select! {
+                biased;
+                written = timeout(self.write_timeout, self.stream.write_vectored(&slices[..count])) => {
+                    written.map_err(|_| Close::Timeout { waited_for: "the peer does not read" })
+                }
+                () = stop.cancelled() => Err(Close::Stopping),
+            };
+            // A peer that has closed its side may have left media behind: it is read to its end before this counts.
+            // And behind a message that was cut off nothing can be said any more.
+            self.is_mute = !matches!(written, Ok(Ok(_)));
+            self.advance(written?.unwrap_or(0));
+        }
+        self.out.clear();
+        Ok(())
+    }
+
+    fn advance(&mut self, mut len: usize) {
+        self.sent += len as u64;
+        if self.subscription.is_some() {
+            self.metrics.rtmp_play_bytes.inc_by(len as u64);
+        }
+        while let Some(piece) = self.out.front_mut()
+            && len > 0
+        {
+            let taken = len.min(piece.len());
+            piece.advance(taken);
+            len -= taken;
+            if piece.is_empty() {
+                self.out.pop_front();
+            }
+        }
     }
 
     fn report(&self, reason: &Close) {
         let duration_ms = self.clock.now().saturating_duration_since(self.started).as_millis() as u64;
-        let &Self { bytes, events, dropped, .. } = self;
+        let &Self { bytes, sent, events, dropped, .. } = self;
         let stream = self.name.as_ref().map(tracing::field::display);
         let word = reason.word().unwrap_or("peer");
         if let Some(reason) = reason.word() {
             self.metrics.rtmp_refusals.get_or_create(&Reason { reason }).inc();
         }
-        info!(stream, reason = word, error = %reason, duration_ms, bytes, events, dropped, "connection ended");
+        info!(stream, reason = word, error = %reason, duration_ms, bytes, sent, events, dropped, "connection ended");
     }
 
     async fn hang_up(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
         // What still comes is read and forgotten.
-        while poll_fn(|cx| {
-            SCRATCH.with_borrow_mut(|scratch| {
-                let mut read = ReadBuf::new(scratch);
-                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
-                Poll::Ready(io::Result::Ok(read.filled().len()))
-            })
-        })
-        .await?
-            > 0
-        {}
+        while poll_fn(|cx| poll_read(&mut self.stream, cx, |_| {})).await? > 0 {}
         debug!("the peer has hung up");
         Ok(())
     }
+}
+
+/// Reads once and hands on what came. Answers how much; 0 at the end.
+fn poll_read(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut read = ReadBuf::new(scratch);
+        ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+        take(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+}
+
+/// What is played, as far as it can be sent now; for ever nothing where nothing is.
+async fn next_events(subscription: Option<&mut Subscription>) -> VecDeque<Event> {
+    match subscription {
+        Some(subscription) => subscription.next_within(PLAY_LEN).await,
+        None => pending().await,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn limit_unsent(stream: &TcpStream) -> io::Result<()> {
+    /// What may wait in the kernel for a player, unsent. Left alone it is some megabytes: seconds of a broadcast that
+    /// can't be skipped any more.
+    const UNSENT_MAX: u32 = 128 << 10;
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)
+}
+
+/// Elsewhere a slow player is more seconds behind before it skips.
+#[cfg(not(target_os = "linux"))]
+fn limit_unsent(_: &TcpStream) -> io::Result<()> {
+    Ok(())
 }

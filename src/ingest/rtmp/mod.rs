@@ -1,9 +1,9 @@
-//! RTMP in: what encoders send becomes events of the live hub.
+//! RTMP in: what encoders send becomes events of the live hub. And out again, for players that speak it.
 //!
 //! ```text
 //! socket ─► server ─bytes─► session: handshake ─► chunk ─► command ─► Publish ─► Hub
 //!              ▲               │                    └─► tags ─► media::demux ─► Event ─► Publisher
-//!              └──Transmit─────┴ writer
+//!              └──Transmit─────┴ writer ◄─ play ◄─ Event ◄─ Subscription
 //! ```
 //! Only `server` has a socket and a task; the rest are cores. Input is read by our own code, since `rml_rtmp`'s
 //! reading side panics, overflows its stack or mixes up chunk streams on bytes that anybody can send; what we send is
@@ -15,6 +15,7 @@ mod connection;
 pub mod handshake;
 pub mod message;
 mod output;
+mod play;
 pub mod server;
 pub mod session;
 mod tags;
@@ -34,12 +35,12 @@ pub use output::{Close, Output, Refusal};
 pub struct Settings {
     /// Where encoders connect.
     pub listen: SocketAddr,
-    /// Connections at one time, publishing or not. One more is closed at once.
+    /// Connections at one time, publishing, playing or neither. One more is closed at once.
     pub connections_max: usize,
     /// From the connection to the end of the handshake, in all.
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
-    /// From the handshake, or the end of a publish, to an accepted publish.
+    /// From the handshake, or the end of a publish or play, to an accepted one.
     #[serde(with = "humantime_serde")]
     pub publish_timeout: Duration,
     /// A publisher that sends no audio or video for so long is closed and its name is free.
@@ -51,6 +52,11 @@ pub struct Settings {
     /// Longest video or aggregate message. At most 16 MiB less one byte can be announced by RTMP. A connection's
     /// unfinished messages together may have 4 MiB more.
     pub video_message_max: ByteSize,
+    /// Broadcasts may be played over RTMP too.
+    pub play: bool,
+    /// Bytes of a broadcast that may wait for one player. Beyond it the player loses what waits and goes on at the next
+    /// random access point. A cached group of pictures that is larger is not given.
+    pub play_queue: ByteSize,
 }
 
 impl Default for Settings {
@@ -63,6 +69,8 @@ impl Default for Settings {
             publish_idle: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             video_message_max: ByteSize::mib(8),
+            play: true,
+            play_queue: ByteSize::mib(8),
         }
     }
 }

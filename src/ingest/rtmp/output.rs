@@ -20,6 +20,11 @@ pub enum Output {
     /// The peer asks to publish: answer with [`decide`](super::session::Session::decide). What it sends behind waits, up to
     /// [`UNPUBLISHED_BYTES_MAX`].
     Publish(StreamName),
+    /// The peer asks to play: answer with [`decide`](super::session::Session::decide), and hand in what the broadcast does
+    /// by [`handle_event`](super::session::Session::handle_event).
+    Play(StreamName),
+    /// The play is over, the connection not yet: nothing is wanted of the broadcast.
+    Leave,
     /// The next event of the accepted publish; tracks, a frame or a discontinuity.
     Media(Event),
     /// The publish is over, the connection not yet: the peer may publish again.
@@ -33,13 +38,14 @@ pub enum Output {
     },
     /// The publish has a codec that nobody here carries; its frames are dropped. Said once a publish.
     Unsupported(Codec),
-    /// Nothing more for now. Call [`handle_timeout`](super::session::Session::handle_timeout) at this time if nothing comes before.
-    Wait(Instant),
+    /// Nothing more for now. Call [`handle_timeout`](super::session::Session::handle_timeout) at this time, if there is one
+    /// and nothing comes before.
+    Wait(Option<Instant>),
     /// Close the connection when all is sent. Answered for ever from here on.
     Close(Close),
 }
 
-/// Why a publish is refused.
+/// Why a publish or a play is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// Somebody else has the name: `NetStream.Publish.BadName`.
@@ -51,6 +57,9 @@ pub enum Refusal {
     /// Not now: `NetStream.Publish.Rejected`.
     #[error("no further broadcast can be taken now")]
     Full,
+    /// Nobody publishes what is to be played: `NetStream.Play.StreamNotFound`.
+    #[error("no broadcast of this name is live")]
+    NotLive,
 }
 
 /// Why a connection ends.
@@ -83,7 +92,7 @@ pub enum Close {
     /// App or stream name can't be.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The publish was decided against.
+    /// The publish or the play was decided against.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Commands in an order that makes no sense.
@@ -93,9 +102,9 @@ pub enum Close {
     #[error("more than {COMMANDS_MAX} commands")]
     Commands,
     /// More than [`UNPUBLISHED_BYTES_MAX`].
-    #[error("more than {UNPUBLISHED_BYTES_MAX} bytes without a publish")]
+    #[error("more than {UNPUBLISHED_BYTES_MAX} bytes without a publish or a play")]
     UnpublishedBytes,
-    /// The peer wants to play, which this origin does by HTTP.
+    /// The peer wants to play, and `[rtmp] play` says no.
     #[error("playing is not offered over RTMP")]
     Play,
 }
@@ -114,6 +123,7 @@ impl Close {
             Self::Refused(Refusal::Taken) => "taken",
             Self::Refused(Refusal::Denied) => "denied",
             Self::Refused(Refusal::Full) => "full",
+            Self::Refused(Refusal::NotLive) => "not_live",
             Self::Order(_) => "order",
             Self::Commands => "commands",
             Self::UnpublishedBytes => "unpublished",

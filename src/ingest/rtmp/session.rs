@@ -1,7 +1,9 @@
-//! One RTMP connection as a state machine: bytes and times in, verdicts out.
+//! One RTMP connection as a state machine: bytes, events and times in, verdicts out.
 //!
 //! Call one of the `handle_*` functions or [`Session::decide`], then [`Session::poll_output`] until it answers
 //! [`Output::Wait`] or [`Output::Close`], before the next input.
+
+mod play;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,14 +20,15 @@ use super::command::{Command, Verb, bare_name};
 use super::handshake::Handshake;
 use super::message::{Limits, Message, kind};
 use super::output::{Close, Output, Refusal};
+use super::play::Player;
 use super::tags;
 use super::writer::{Status, WINDOW, Writer};
 
-/// Bytes behind the handshake, or behind the end of a publish, up to an accepted publish. Encoders use 1 KB; after
+/// Bytes behind the handshake, or behind the end of a publish or play, up to an accepted one. Encoders use 1 KB; after
 /// an unpublish some media may still be on its way.
 pub const UNPUBLISHED_BYTES_MAX: usize = 64 << 10;
 
-/// Commands of one connection. A publish takes five or six.
+/// Commands of one connection, but for those of a player to what it plays. A publish takes five or six.
 pub const COMMANDS_MAX: u32 = 64;
 
 /// Smallest window a peer may have its bytes acknowledged by; a smaller one would cost an answer per packet.
@@ -38,6 +41,7 @@ const UNFINISHED_MARGIN: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Session {
     timers: Timers,
+    play_allowed: bool,
     published_limits: Limits,
     /// Until it is done.
     handshake: Option<Box<Handshake>>,
@@ -47,13 +51,13 @@ pub struct Session {
     closing: Option<Close>,
     /// Of the accepted `connect`.
     app: Option<String>,
-    publish: Publish,
-    /// When the connection, or the time without a publish, began.
+    role: Role,
+    /// When the connection, or the time without a role, began.
     since: Instant,
     streams: u32,
     commands: u32,
     unpublished_bytes: usize,
-    /// What came behind a publish that is not decided.
+    /// What came behind a publish or play that is not decided.
     held: Vec<u8>,
     window: Window,
 }
@@ -66,10 +70,18 @@ struct Timers {
 }
 
 #[derive(Debug)]
-enum Publish {
-    No,
-    Asked { stream_id: u32 },
-    Live(Box<Live>),
+enum Role {
+    None,
+    Asked { stream_id: u32, wish: Wish },
+    Publisher(Box<Live>),
+    Player(Box<Player>),
+}
+
+/// What a decision is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Publish,
+    Play,
 }
 
 #[derive(Debug)]
@@ -104,6 +116,7 @@ impl Session {
                 publish: settings.publish_timeout,
                 idle: settings.publish_idle,
             },
+            play_allowed: settings.play,
             published_limits: Limits { video_len_max, unfinished_max },
             handshake: Some(Box::new(Handshake::new())),
             reader: Reader::new(UNPUBLISHED_LIMITS),
@@ -111,7 +124,7 @@ impl Session {
             outputs: VecDeque::new(),
             closing: None,
             app: None,
-            publish: Publish::No,
+            role: Role::None,
             since: now,
             streams: 0,
             commands: 0,
@@ -123,7 +136,7 @@ impl Session {
 
     /// Takes what the peer sent. Ignored after [`Output::Close`].
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Instant) {
-        if !matches!(self.publish, Publish::Asked { .. }) {
+        if !matches!(self.role, Role::Asked { .. }) {
             self.read(bytes, now);
         } else if self.held.len() + bytes.len() > UNPUBLISHED_BYTES_MAX {
             self.close(Close::UnpublishedBytes);
@@ -134,11 +147,11 @@ impl Session {
 
     /// The time of the last [`Output::Wait`] has come, or an earlier one.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if now >= self.deadline() {
-            let waited_for = match self.publish {
+        if self.deadline().is_some_and(|deadline| now >= deadline) {
+            let waited_for = match self.role {
                 _ if self.handshake.is_some() => "no handshake",
-                Publish::Live(_) => "no media",
-                _ => "no publish",
+                Role::Publisher(_) => "no media",
+                _ => "neither publish nor play",
             };
             self.close(Close::Timeout { waited_for });
         }
@@ -149,27 +162,37 @@ impl Session {
         self.close(reason);
     }
 
-    /// Answers [`Output::Publish`]. Without effect when the connection has ended meanwhile.
+    /// The connection ends. An [`Output::Unpublish`] from here on was not asked for: the publisher is cut off, and may
+    /// come back.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Answers [`Output::Publish`] or [`Output::Play`]. Without effect when the connection has ended meanwhile.
     ///
     /// # Panics
     /// When nothing was asked.
     pub fn decide(&mut self, verdict: Result<(), Refusal>, now: Instant) {
-        let Publish::Asked { stream_id } = self.publish else {
-            assert!(self.closing.is_some(), "no publish waits for a decision");
+        let Role::Asked { stream_id, wish } = self.role else {
+            assert!(self.closing.is_some(), "nothing waits for a decision");
             return;
         };
         if let Err(refusal) = verdict {
-            let code = match refusal {
-                Refusal::Taken => "NetStream.Publish.BadName",
-                Refusal::Denied => "NetStream.Publish.Denied",
-                Refusal::Full => "NetStream.Publish.Rejected",
-            };
-            return self.refuse(stream_id, code, refusal.into());
+            return self.refuse(stream_id, wish.refused(refusal), refusal.into());
         }
-        self.writer.published(stream_id);
-        let live = Live { stream_id, demuxer: Demuxer::new(), media_at: now, told_unsupported: false };
-        self.publish = Publish::Live(Box::new(live));
-        self.reader.limit(self.published_limits);
+        self.role = match wish {
+            Wish::Publish => {
+                self.writer.published(stream_id);
+                self.reader.limit(self.published_limits);
+                let live =
+                    Live { stream_id, demuxer: Demuxer::new(), media_at: now, told_unsupported: false };
+                Role::Publisher(Box::new(live))
+            }
+            Wish::Play => {
+                self.writer.playing(stream_id);
+                Role::Player(Box::new(Player::new(stream_id)))
+            }
+        };
         let held = std::mem::take(&mut self.held);
         self.read(&held, now);
     }
@@ -187,17 +210,19 @@ impl Session {
         }
     }
 
-    fn deadline(&self) -> Instant {
-        match &self.publish {
-            _ if self.handshake.is_some() => self.since + self.timers.handshake,
-            Publish::Live(live) => live.media_at + self.timers.idle,
-            _ => self.since + self.timers.publish,
+    /// A player may be silent for ever: whether it is still there shows in what it takes.
+    fn deadline(&self) -> Option<Instant> {
+        match &self.role {
+            _ if self.handshake.is_some() => Some(self.since + self.timers.handshake),
+            Role::Publisher(live) => Some(live.media_at + self.timers.idle),
+            Role::Player(_) => None,
+            Role::None | Role::Asked { .. } => Some(self.since + self.timers.publish),
         }
     }
 
     fn read(&mut self, mut input: &[u8], now: Instant) {
         while !input.is_empty() && self.closing.is_none() {
-            if matches!(self.publish, Publish::Asked { .. }) {
+            if matches!(self.role, Role::Asked { .. }) {
                 self.held.extend_from_slice(input);
                 break;
             }
@@ -216,7 +241,7 @@ impl Session {
                 self.close(reason);
             }
         }
-        if let Publish::Live(live) = &mut self.publish {
+        if let Role::Publisher(live) = &mut self.role {
             live.tell(&mut self.outputs);
         }
         if let Some(sequence_number) = self.window.acknowledge() {
@@ -226,8 +251,8 @@ impl Session {
 
     /// Up to the end of the next message.
     fn read_chunks(&mut self, input: &mut &[u8], now: Instant) -> Result<(), Close> {
-        let published = matches!(self.publish, Publish::Live(_));
-        let allowed = if published { usize::MAX } else { UNPUBLISHED_BYTES_MAX - self.unpublished_bytes };
+        let accepted = matches!(self.role, Role::Publisher(_) | Role::Player(_));
+        let allowed = if accepted { usize::MAX } else { UNPUBLISHED_BYTES_MAX - self.unpublished_bytes };
         let (mut allowed, _) = input.split_at(allowed.min(input.len()));
         if allowed.is_empty() {
             return Err(Close::UnpublishedBytes);
@@ -237,7 +262,7 @@ impl Session {
         let taken = before - allowed.len();
         *input = input.get(taken..).unwrap_or_default();
         self.window.received = self.window.received.wrapping_add(taken as u32);
-        if !published {
+        if !accepted {
             self.unpublished_bytes += taken;
         }
         match message? {
@@ -275,8 +300,8 @@ impl Session {
     /// The message stream is not looked at: there is one publish at a time, and some encoders name another.
     fn handle_media(&mut self, message: Message, now: Instant) {
         for tag in tags::of(message) {
-            match (tag, &mut self.publish) {
-                (Ok(tag), Publish::Live(live)) => {
+            match (tag, &mut self.role) {
+                (Ok(tag), Role::Publisher(live)) => {
                     // Metadata does not keep a publisher alive.
                     if tag.kind != TagKind::Data {
                         live.media_at = now;
@@ -300,16 +325,19 @@ impl Session {
     }
 
     fn handle_command(&mut self, message: &Message, now: Instant) -> Result<(), Close> {
-        self.commands += 1;
-        if self.commands > COMMANDS_MAX {
-            return Err(Close::Commands);
-        }
         let body = &message.payload[..];
         let body = match message.kind {
             kind::COMMAND_AMF3 => body.strip_prefix(&[0]).unwrap_or(body),
             _ => body,
         };
         let Command { transaction, verb } = Command::read(body)?;
+        // Whoever watches for hours may pause as often as they like.
+        if !matches!((&verb, &self.role), (Verb::Pause { .. } | Verb::Seek | Verb::Other, Role::Player(_))) {
+            self.commands += 1;
+        }
+        if self.commands > COMMANDS_MAX {
+            return Err(Close::Commands);
+        }
         match verb {
             Verb::Connect { app } => self.connect(transaction, &app),
             Verb::CreateStream => {
@@ -321,17 +349,17 @@ impl Session {
                 self.answer(transaction, Amf0Value::Undefined);
                 self.writer.on_fc_publish();
             }
-            Verb::Unpublish => self.unpublish(now),
+            Verb::Unpublish => self.end_role(now),
             Verb::DeleteStream { stream_id: deleted } => {
-                if let Publish::Live(live) = &self.publish
-                    && deleted.is_none_or(|deleted| deleted == live.stream_id)
-                {
-                    self.unpublish(now);
+                if self.role.stream_id().is_some_and(|own| deleted.is_none_or(|deleted| deleted == own)) {
+                    self.end_role(now);
                 }
             }
             Verb::Acknowledge => self.answer(transaction, Amf0Value::Undefined),
             Verb::StreamLength => self.answer(transaction, Amf0Value::Number(0.0)),
-            Verb::Play => self.refuse(message.stream_id, "NetStream.Play.Failed", Close::Play),
+            Verb::Play { stream } => self.play(message.stream_id, &stream),
+            Verb::Pause { paused } => self.pause(paused),
+            Verb::Seek => self.seek(),
             Verb::Other => {}
         }
         Ok(())
@@ -363,12 +391,12 @@ impl Session {
         let Some(app) = &self.app else {
             return self.refuse(stream_id, REJECTED, Close::Order("publish before connect"));
         };
-        if !matches!(self.publish, Publish::No) {
-            return self.refuse(stream_id, REJECTED, Close::Order("publish while publishing"));
+        if !matches!(self.role, Role::None) {
+            return self.refuse(stream_id, REJECTED, Close::Order("publish while publishing or playing"));
         }
         match StreamName::new(app, bare_name(stream)) {
             Ok(name) => {
-                self.publish = Publish::Asked { stream_id };
+                self.role = Role::Asked { stream_id, wish: Wish::Publish };
                 self.outputs.push_back(Output::Publish(name));
             }
             Err(error) => self.refuse(stream_id, "NetStream.Publish.BadName", error.into()),
@@ -382,23 +410,37 @@ impl Session {
         self.close(reason);
     }
 
-    fn unpublish(&mut self, now: Instant) {
-        if let Some(stream_id) = self.end_publish() {
-            self.writer.unpublished(stream_id);
-            self.reader.limit(UNPUBLISHED_LIMITS);
-            self.unpublished_bytes = 0;
-            self.since = now;
+    /// The peer, or the broadcast, ends what goes on.
+    fn end_role(&mut self, now: Instant) {
+        match self.leave_role() {
+            Role::Publisher(live) => self.writer.unpublished(live.stream_id),
+            Role::Player(player) => self.writer.stopped(player.stream_id()),
+            Role::None | Role::Asked { .. } => return,
         }
+        self.begin_wait(now);
     }
 
-    /// Lets out what the demuxer held back.
-    fn end_publish(&mut self) -> Option<u32> {
-        let Publish::Live(mut live) = std::mem::replace(&mut self.publish, Publish::No) else { return None };
-        live.demuxer.finish();
-        live.emit(&mut self.outputs);
-        live.tell(&mut self.outputs);
-        self.outputs.push_back(Output::Unpublish);
-        Some(live.stream_id)
+    /// For the next publish or play, with bounds as at the connection's beginning.
+    fn begin_wait(&mut self, now: Instant) {
+        self.reader.limit(UNPUBLISHED_LIMITS);
+        self.unpublished_bytes = 0;
+        self.since = now;
+    }
+
+    /// Of a publish, lets out what the demuxer held back.
+    fn leave_role(&mut self) -> Role {
+        let mut role = std::mem::replace(&mut self.role, Role::None);
+        match &mut role {
+            Role::Publisher(live) => {
+                live.demuxer.finish();
+                live.emit(&mut self.outputs);
+                live.tell(&mut self.outputs);
+                self.outputs.push_back(Output::Unpublish);
+            }
+            Role::Player(_) => self.outputs.push_back(Output::Leave),
+            Role::None | Role::Asked { .. } => {}
+        }
+        role
     }
 
     fn drop(&mut self, reason: &'static str) {
@@ -407,8 +449,36 @@ impl Session {
 
     fn close(&mut self, reason: Close) {
         if self.closing.is_none() {
-            self.end_publish();
+            if let Role::Player(player) = self.leave_role()
+                && reason == Close::Stopping
+            {
+                self.writer.ended(player.stream_id());
+            }
             self.closing = Some(reason);
+        }
+    }
+}
+
+impl Role {
+    /// The message stream of a publish or play that was accepted.
+    fn stream_id(&self) -> Option<u32> {
+        match self {
+            Self::Publisher(live) => Some(live.stream_id),
+            Self::Player(player) => Some(player.stream_id()),
+            Self::None | Self::Asked { .. } => None,
+        }
+    }
+}
+
+impl Wish {
+    /// The code of a refusal, which players and encoders look at.
+    fn refused(self, refusal: Refusal) -> &'static str {
+        match (self, refusal) {
+            (_, Refusal::Taken) => "NetStream.Publish.BadName",
+            (_, Refusal::NotLive) => "NetStream.Play.StreamNotFound",
+            (Self::Publish, Refusal::Denied) => "NetStream.Publish.Denied",
+            (Self::Publish, Refusal::Full) => "NetStream.Publish.Rejected",
+            (Self::Play, Refusal::Denied | Refusal::Full) => "NetStream.Play.Failed",
         }
     }
 }
@@ -445,14 +515,14 @@ impl Window {
     }
 }
 
-/// A message that begins before a publish and could not end within [`UNPUBLISHED_BYTES_MAX`] is refused at its header.
+/// A message that begins before a publish, or comes from a player, and could not end within [`UNPUBLISHED_BYTES_MAX`] is refused at its header.
 const UNPUBLISHED_LIMITS: Limits =
     Limits { video_len_max: UNPUBLISHED_BYTES_MAX as u32, unfinished_max: UNPUBLISHED_BYTES_MAX };
 
 /// The reason, and for a name the form of a good one, for the log of an encoder.
 fn explain(reason: &Close) -> String {
     match reason {
-        Close::Name(error) => format!("{error}; publish to rtmp://HOST/app/name"),
+        Close::Name(error) => format!("{error}; the form is rtmp://HOST/app/name"),
         reason => reason.to_string(),
     }
 }

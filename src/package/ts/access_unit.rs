@@ -8,20 +8,13 @@ use bytes::Bytes;
 
 use super::MuxError;
 use crate::media::Frame;
-use crate::media::h264::VideoConfig;
+use crate::media::h264::{NalType, VideoConfig, nal_units};
 
 /// Four bytes everywhere: H.264 §B.1.2 asks for the extra zero before parameter sets and at the access unit's start.
 const START_CODE: &[u8] = &[0, 0, 0, 1];
 
 /// An access unit delimiter that allows any slice type (H.264 §7.3.2.4).
 const DELIMITER: &[u8] = &[0x09, 0xF0];
-
-/// `nal_unit_type` (H.264 table 7-1).
-const SPS: u8 = 7;
-const PPS: u8 = 8;
-const AUD: u8 = 9;
-const SPS_EXTENSION: u8 = 13;
-const SUBSET_SPS: u8 = 15;
 
 /// A frame whose NAL units have been walked once: its lengths are right and its size in Annex B is known.
 #[derive(Debug)]
@@ -40,9 +33,9 @@ impl AccessUnit {
         let mut empty = true;
         for nal in nal_units(&frame.payload, config.nal_length_size) {
             let kind = kind(nal?);
-            unit.has_sps |= kind == Some(SPS);
-            unit.has_pps |= kind == Some(PPS);
-            empty &= kind.is_none_or(|kind| kind == AUD);
+            unit.has_sps |= kind == Some(NalType::SPS);
+            unit.has_pps |= kind == Some(NalType::PPS);
+            empty &= kind.is_none_or(|kind| kind == NalType::AUD);
         }
         if empty {
             return Err(MuxError::NoNalUnits);
@@ -64,7 +57,7 @@ impl AccessUnit {
         let own = || {
             nal_units(&self.frame.payload, config.nal_length_size)
                 .map_while(Result::ok)
-                .filter(|nal| kind(nal).is_some_and(|kind| kind != AUD))
+                .filter(|nal| kind(nal).is_some_and(|kind| kind != NalType::AUD))
         };
         iter::once(DELIMITER)
             .chain(sps.map(Bytes::as_ref))
@@ -76,34 +69,12 @@ impl AccessUnit {
 }
 
 /// Its `nal_unit_type`; `None` for an empty one, which Annex B cannot carry.
-fn kind(nal: &[u8]) -> Option<u8> {
-    nal.first().map(|header| header & 0x1F)
+fn kind(nal: &[u8]) -> Option<NalType> {
+    nal.first().map(|header| NalType::of(*header))
 }
 
 fn is_parameter_set(nal: &[u8]) -> bool {
-    matches!(kind(nal), Some(SPS | PPS | SPS_EXTENSION | SUBSET_SPS))
-}
-
-/// The NAL units behind their lengths. Ends after the first error.
-fn nal_units(mut payload: &[u8], length_size: u8) -> impl Iterator<Item = Result<&[u8], MuxError>> {
-    let size = usize::from(length_size.clamp(1, 4));
-    iter::from_fn(move || {
-        if payload.is_empty() {
-            return None;
-        }
-        let Some((length, rest)) = payload.split_at_checked(size) else {
-            let left = payload.len();
-            payload = &[];
-            return Some(Err(MuxError::NalLengthCut { left }));
-        };
-        let len = length.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
-        let Some((nal, rest)) = rest.split_at_checked(len) else {
-            payload = &[];
-            return Some(Err(MuxError::NalOverrun { len, over: len - rest.len() }));
-        };
-        payload = rest;
-        Some(Ok(nal))
-    })
+    matches!(kind(nal), Some(NalType::SPS | NalType::PPS | NalType::SPS_EXTENSION | NalType::SUBSET_SPS))
 }
 
 #[cfg(test)]
@@ -111,6 +82,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::media::h264::NalError;
     use crate::media::{Ticks, Track};
 
     fn config() -> VideoConfig {
@@ -183,9 +155,12 @@ mod tests {
     #[test]
     fn broken_lengths_are_errors() {
         let parse = |payload: Vec<u8>| AccessUnit::parse(&frame(false, payload), &config()).unwrap_err();
-        assert_eq!(parse(vec![0, 0, 0, 3, 1, 2]), MuxError::NalOverrun { len: 3, over: 1 });
-        assert_eq!(parse(vec![0, 0, 0, 1, 0x41, 0, 0]), MuxError::NalLengthCut { left: 2 });
-        assert_eq!(parse(vec![255; 4]), MuxError::NalOverrun { len: 0xFFFF_FFFF, over: 0xFFFF_FFFF });
+        assert_eq!(parse(vec![0, 0, 0, 3, 1, 2]), MuxError::Nal(NalError::Overrun { len: 3, over: 1 }));
+        assert_eq!(parse(vec![0, 0, 0, 1, 0x41, 0, 0]), MuxError::Nal(NalError::Length { have: 2, want: 4 }));
+        assert_eq!(
+            parse(vec![255; 4]),
+            MuxError::Nal(NalError::Overrun { len: 0xFFFF_FFFF, over: 0xFFFF_FFFF })
+        );
         assert_eq!(parse(vec![0; 8]), MuxError::NoNalUnits);
         assert_eq!(parse(vec![0, 0, 0, 2, 9, 0xF0]), MuxError::NoNalUnits);
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Frame ─► push: walked and kept ─► finish: plan (what, when, over how many packets) ─► packet: bytes
-//!          (access_unit, adts)
+//!          (access_unit)
 //! ```
 //! A segment is muxed at once, when all of it is known. Until then it is a list of shared frames, which the GOP
 //! cache holds anyway; then it is written in decode order into one allocation of the right size, each payload
@@ -12,10 +12,9 @@
 //! That multiple makes segments free of context. Continuity counters have four bits and must run on from segment to
 //! segment (Apple's authoring specification, 7.2): if each PID starts every segment at 0 and has a multiple of 16
 //! packets with payload, any two segments follow each other, whichever process wrote them. The bytes depend on the
-//! tracks, the frames and their times, and on nothing else.
+//! tracks, the frames and their times, and on when the next segment begins; on nothing else.
 
 mod access_unit;
-mod adts;
 mod packet;
 mod plan;
 #[cfg(test)]
@@ -25,10 +24,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::media::aac::{ADTS_HEADER_LEN, AacError};
+use crate::media::h264::NalError;
 use crate::media::{AudioConfig, Frame, Span, Ticks, Track, TrackSet};
 
 use access_unit::AccessUnit;
-use adts::Adts;
 use packet::PACKET_LEN;
 
 /// Packets with payload per PID come in multiples of the continuity counter's period.
@@ -60,47 +60,18 @@ pub enum MuxError {
     /// The frame's track is not in the segment's track set.
     #[error("a frame of the {0:?} track, which the segment has not")]
     NoSuchTrack(Track),
-    /// AAC that the ADTS header has no bits for.
-    #[error(
-        "AAC of object type {object_type}, {sample_rate} Hz, {channels} channels, \
-         {samples_per_frame} samples per frame has no ADTS header"
-    )]
-    NotAdts {
-        /// Audio object type.
-        object_type: u8,
-        /// In Hz.
-        sample_rate: u32,
-        /// Channels.
-        channels: u8,
-        /// Samples in one frame.
-        samples_per_frame: u32,
-    },
-    /// ADTS counts a frame's bytes in 13 bits.
-    #[error("AAC frame of {len} bytes is longer than 8184 bytes")]
-    AacFrameTooLong {
-        /// Bytes of the raw frame.
-        len: usize,
-    },
+    /// AAC that an ADTS header can't say.
+    #[error("AAC without an ADTS header")]
+    Aac(#[from] AacError),
     /// An audio frame that no PES packet holds, or an empty one.
     #[error("audio frame of {len} bytes")]
     AudioFrameLen {
         /// Bytes of the frame.
         len: usize,
     },
-    /// A NAL unit's length runs over the end of its access unit.
-    #[error("NAL unit of {len} bytes overruns its access unit by {over} bytes")]
-    NalOverrun {
-        /// What the length says.
-        len: usize,
-        /// How much of it is missing.
-        over: usize,
-    },
-    /// Too few bytes are left for a NAL unit's length.
-    #[error("{left} bytes at the end of an access unit are no NAL unit length")]
-    NalLengthCut {
-        /// Bytes left.
-        left: usize,
-    },
+    /// The access unit's lengths are wrong.
+    #[error("access unit of wrong lengths")]
+    Nal(#[from] NalError),
     /// Nothing but delimiters and empty NAL units.
     #[error("access unit without NAL units")]
     NoNalUnits,
@@ -111,12 +82,12 @@ pub enum MuxError {
 struct AudioFrame {
     frame: Arc<Frame>,
     /// For AAC.
-    adts: Option<[u8; adts::HEADER_LEN]>,
+    adts: Option<[u8; ADTS_HEADER_LEN]>,
 }
 
 impl AudioFrame {
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        self.adts.iter().map(<[u8; adts::HEADER_LEN]>::as_slice).chain([&*self.frame.payload])
+        self.adts.iter().map(<[u8; ADTS_HEADER_LEN]>::as_slice).chain([&*self.frame.payload])
     }
 }
 
@@ -135,7 +106,6 @@ struct Pack {
 #[derive(Debug)]
 pub struct SegmentMuxer {
     tracks: Arc<TrackSet>,
-    adts: Option<Adts>,
     video: Vec<AccessUnit>,
     audio: Vec<AudioFrame>,
     packs: Vec<Pack>,
@@ -148,11 +118,10 @@ impl SegmentMuxer {
         if tracks.is_empty() {
             return Err(MuxError::NoTracks);
         }
-        let adts = match tracks.audio.as_deref() {
-            Some(AudioConfig::Aac(config)) => Some(Adts::new(config)?),
-            Some(AudioConfig::Mp3(_)) | None => None,
-        };
-        Ok(Self { tracks, adts, video: Vec::new(), audio: Vec::new(), packs: Vec::new(), packets: 0 })
+        if let Some(AudioConfig::Aac(config)) = tracks.audio.as_deref() {
+            config.adts_header(0)?;
+        }
+        Ok(Self { tracks, video: Vec::new(), audio: Vec::new(), packs: Vec::new(), packets: 0 })
     }
 
     /// Adds a frame: decode order within its track, any order between tracks. After an error the segment is as if
@@ -177,9 +146,10 @@ impl SegmentMuxer {
         self.video.is_empty() && self.audio.is_empty()
     }
 
-    /// The segment, in whole transport packets. No bytes if no frame came.
-    pub fn finish(self) -> Bytes {
-        if self.is_empty() { Bytes::new() } else { plan::write(&self) }
+    /// The segment, in whole transport packets. No bytes if no frame came. `next` is the decode time of the next
+    /// segment's first frame, up to which the clock must run; `None` if what follows is of another timeline.
+    pub fn finish(self, next: Option<Ticks>) -> Bytes {
+        if self.is_empty() { Bytes::new() } else { plan::write(&self, next) }
     }
 
     fn push_video(&mut self, frame: &Arc<Frame>) -> Result<usize, MuxError> {
@@ -193,7 +163,10 @@ impl SegmentMuxer {
     fn push_audio(&mut self, frame: &Arc<Frame>) -> Result<usize, MuxError> {
         let config = self.tracks.audio.as_deref().ok_or(MuxError::NoSuchTrack(Track::Audio))?;
         let len = frame.payload.len();
-        let adts = self.adts.map(|adts| adts.header(len)).transpose()?;
+        let adts = match config {
+            AudioConfig::Aac(config) => Some(config.adts_header(len)?),
+            AudioConfig::Mp3(_) => None,
+        };
         let bytes = adts.map_or(0, |header| header.len()) + len;
         if len == 0 || !(AUDIO_FRAME_MIN..=PACK_BYTES_MAX).contains(&bytes) {
             return Err(MuxError::AudioFrameLen { len });

@@ -12,11 +12,13 @@ use crate::media::{Span, Ticks, Track};
 /// time an access unit takes to arrive (up to the next clock reference) and the span of an audio PES packet.
 const LEAD: Span = Span::from_ms(300);
 
+/// Audio that plays before a timeline's first picture leads it by at most this much (Apple's authoring specification 8.3).
+const AUDIO_LEAD_MAX: Span = Span::from_ms(100);
+
 /// The clock is at most this old (ISO/IEC 13818-1 §2.7.2).
 const CLOCK_GAP_MAX: Span = Span::from_ms(100);
 
-/// Where pictures are further apart the clock comes alone, this often: less than 100 ms, for what comes before the
-/// next segment's first picture isn't known to the tick.
+/// Where pictures are further apart the clock comes alone, this often.
 const CLOCK_STEP: Span = Span::from_ms(75);
 
 /// A longer gap is no slow picture rate, and isn't filled.
@@ -47,15 +49,16 @@ struct Planned {
     packets: usize,
 }
 
-/// Writes the segment. It holds at least one frame.
-pub(super) fn write(segment: &SegmentMuxer) -> Bytes {
+/// Writes the segment. It holds at least one frame. `next` is where the clock of the next one begins, if that is known.
+pub(super) fn write(segment: &SegmentMuxer, next: Option<Ticks>) -> Bytes {
     let clock = clock_track(&segment.tracks);
-    let (mut video, mut audio) = (video(segment), audio(segment, clock));
+    let mut video = video(segment);
+    let mut audio = audio(segment, clock, video.first().map(|pes| pes.at));
     align(&mut video);
     align(&mut audio);
 
     let carriers = if clock == Track::Video { &video } else { &audio };
-    let clocks = clocks(carriers, &audio, horizon(segment));
+    let clocks = clocks(carriers, &audio, next);
     let tables = tables(&video, &audio);
     let packets: usize = video.iter().chain(&audio).map(|pes| pes.packets).sum();
     let mut writer = PacketWriter::new(&segment.tracks, packets + clocks.len() + 2 * tables.len());
@@ -83,12 +86,14 @@ pub(super) fn write(segment: &SegmentMuxer) -> Bytes {
 }
 
 /// One PES packet per access unit. The first stands before all audio, also such as plays before it: a segment
-/// starts with video and its clock.
+/// starts with video and its clock. It is not drawn back to audio that came too late for the segment before: the clock
+/// has passed that.
 fn video(segment: &SegmentMuxer) -> Vec<Planned> {
     let first_audio = segment.packs.first().map(|pack| pack.pts);
     let place = |(index, unit): (usize, &AccessUnit)| {
         let dts = unit.frame.dts;
-        let at = first_audio.filter(|audio| index == 0 && *audio < dts).unwrap_or(dts);
+        let leads = |audio: &Ticks| index == 0 && *audio < dts && dts - *audio <= AUDIO_LEAD_MAX;
+        let at = first_audio.filter(leads).unwrap_or(dts);
         planned(PesStart {
             track: Track::Video,
             pts: unit.frame.pts,
@@ -101,16 +106,19 @@ fn video(segment: &SegmentMuxer) -> Vec<Planned> {
     segment.video.iter().enumerate().map(place).collect()
 }
 
-fn audio(segment: &SegmentMuxer, clock: Track) -> Vec<Planned> {
+/// PES packets of audio, none before `start`: what is late comes at once.
+fn audio(segment: &SegmentMuxer, clock: Track, start: Option<Ticks>) -> Vec<Planned> {
     let place = |pack: &Pack| {
-        planned(PesStart {
+        let mut planned = planned(PesStart {
             track: Track::Audio,
             pts: pack.pts,
             dts: pack.pts,
             pcr: (clock == Track::Audio).then(|| pack.pts - LEAD),
             random_access: clock == Track::Audio,
             len: pack.bytes,
-        })
+        });
+        planned.at = start.map_or(planned.at, |start| start.max(planned.at));
+        planned
     };
     segment.packs.iter().map(place).collect()
 }
@@ -136,34 +144,20 @@ fn align(pes: &mut [Planned]) {
     }
 }
 
-/// Up to where the clock may run in this segment: not beyond the next segment's first decode time. With video beside
-/// audio, the next picture plays after this segment's last audio frame, as much later than it is decoded as this
-/// segment's first picture is. Without audio nothing tells when it comes.
-fn horizon(segment: &SegmentMuxer) -> Option<Ticks> {
-    let audio = segment.audio.last()?.frame.pts;
-    match segment.video.first() {
-        Some(first) => Some(audio - (first.frame.pts - first.frame.dts)),
-        None => Some(audio),
-    }
-}
-
 /// Where the clock comes alone, as those that carry it stand too far apart, or there are none: a segment without a
-/// picture still has its clock on video's PID, where the PMT says.
-fn clocks(carriers: &[Planned], audio: &[Planned], horizon: Option<Ticks>) -> Vec<Ticks> {
+/// picture still has its clock on video's PID, where the PMT says. It runs up to the next segment's, or as long as there
+/// is audio.
+fn clocks(carriers: &[Planned], audio: &[Planned], next: Option<Ticks>) -> Vec<Ticks> {
     let alone = audio.first().filter(|_| carriers.is_empty());
     let mut clocks: Vec<_> = alone.iter().map(|pes| pes.at).collect();
-    let mut fill = |from: Ticks, to: Ticks, gap_max: Span| {
-        let gap = to - from;
-        if gap > gap_max && gap <= CLOCK_FILL_MAX {
-            let steps = (1..).map(|step| from + Span(step * CLOCK_STEP.0));
-            clocks.extend(steps.take_while(|at| *at < to));
+    let end = next.or(audio.last().map(|pes| pes.at));
+    let starts: Vec<_> = carriers.iter().chain(alone).map(|pes| pes.at).chain(end).collect();
+    for (from, to) in starts.iter().zip(starts.iter().skip(1)) {
+        let gap = *to - *from;
+        if gap > CLOCK_GAP_MAX && gap <= CLOCK_FILL_MAX {
+            let steps = (1..).map(|step| *from + Span(step * CLOCK_STEP.0));
+            clocks.extend(steps.take_while(|at| at < to));
         }
-    };
-    for (from, to) in carriers.iter().zip(carriers.iter().skip(1)) {
-        fill(from.at, to.at, CLOCK_GAP_MAX);
-    }
-    if let (Some(last), Some(horizon)) = (carriers.last().or(alone), horizon) {
-        fill(last.at, horizon, CLOCK_STEP);
     }
     clocks
 }

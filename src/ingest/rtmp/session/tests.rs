@@ -18,29 +18,33 @@ use crate::name::NameError;
 
 /// What the session wanted, apart from bytes and media.
 #[derive(Debug, Clone, PartialEq)]
-enum Did {
+pub(super) enum Did {
     Publish(String),
+    Play(String),
+    Leave,
     Unpublish,
     Drop(&'static str),
     Close(Close),
 }
 
 /// A peer that writes messages by `rml_rtmp`'s serializer and reads answers by its deserializer.
-struct Peer {
-    session: Session,
-    now: Instant,
+pub(super) struct Peer {
+    pub(super) session: Session,
+    pub(super) now: Instant,
     serializer: ChunkSerializer,
     deserializer: ChunkDeserializer,
-    answers: Vec<RtmpMessage>,
-    answer_streams: Vec<u32>,
+    pub(super) answers: Vec<RtmpMessage>,
+    /// Times of the answers.
+    pub(super) times: Vec<u32>,
+    pub(super) answer_streams: Vec<u32>,
     did: Vec<Did>,
-    deadline: Option<Instant>,
-    verdict: Result<(), Refusal>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) verdict: Result<(), Refusal>,
 }
 
 impl Peer {
     /// Through the handshake.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let now = Instant::now();
         let mut peer = Self::silent(now);
         let mut client = Rml::new(PeerType::Client);
@@ -52,13 +56,14 @@ impl Peer {
         peer
     }
 
-    fn silent(now: Instant) -> Self {
+    pub(super) fn silent(now: Instant) -> Self {
         Self {
             session: Session::new(&Settings::default(), now),
             now,
             serializer: ChunkSerializer::new(),
             deserializer: ChunkDeserializer::new(),
             answers: Vec::new(),
+            times: Vec::new(),
             answer_streams: Vec::new(),
             did: Vec::new(),
             deadline: None,
@@ -67,7 +72,7 @@ impl Peer {
     }
 
     /// Connected and publishing `live/mark`.
-    fn publishing() -> Self {
+    pub(super) fn publishing() -> Self {
         let mut peer = Self::new();
         peer.connect("live");
         peer.publish("mark");
@@ -77,12 +82,12 @@ impl Peer {
         peer
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: &[u8]) {
         self.session.handle_bytes(bytes, self.now);
         self.drain();
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         loop {
             match self.session.poll_output() {
                 Output::Transmit(bytes) => {
@@ -93,6 +98,7 @@ impl Peer {
                         if let RtmpMessage::SetChunkSize { size } = message {
                             self.deserializer.set_max_chunk_size(size as usize).unwrap();
                         }
+                        self.times.push(payload.timestamp.value);
                         self.answer_streams.push(payload.message_stream_id);
                         self.answers.push(message);
                     }
@@ -101,11 +107,16 @@ impl Peer {
                     self.did.push(Did::Publish(name.to_string()));
                     self.session.decide(self.verdict, self.now);
                 }
+                Output::Play(name) => {
+                    self.did.push(Did::Play(name.to_string()));
+                    self.session.decide(self.verdict, self.now);
+                }
+                Output::Leave => self.did.push(Did::Leave),
                 Output::Unpublish => self.did.push(Did::Unpublish),
                 Output::Drop { reason, .. } => self.did.push(Did::Drop(reason)),
                 Output::Media(_) | Output::Unsupported(_) => {}
                 Output::Wait(deadline) => {
-                    self.deadline = Some(deadline);
+                    self.deadline = deadline;
                     break;
                 }
                 Output::Close(reason) => {
@@ -116,11 +127,11 @@ impl Peer {
         }
     }
 
-    fn take_did(&mut self) -> Vec<Did> {
+    pub(super) fn take_did(&mut self) -> Vec<Did> {
         std::mem::take(&mut self.did)
     }
 
-    fn bytes_of(&mut self, kind: u8, stream_id: u32, data: impl Into<Bytes>) -> Vec<u8> {
+    pub(super) fn bytes_of(&mut self, kind: u8, stream_id: u32, data: impl Into<Bytes>) -> Vec<u8> {
         let payload = MessagePayload {
             timestamp: RtmpTimestamp::new(0),
             type_id: kind,
@@ -130,26 +141,26 @@ impl Peer {
         self.serializer.serialize(&payload, false, false).unwrap().bytes
     }
 
-    fn message(&mut self, kind: u8, stream_id: u32, data: impl Into<Bytes>) {
+    pub(super) fn message(&mut self, kind: u8, stream_id: u32, data: impl Into<Bytes>) {
         let bytes = self.bytes_of(kind, stream_id, data);
         self.send(&bytes);
     }
 
-    fn command(&mut self, stream_id: u32, name: &str, transaction: f64, args: &[Amf0Value]) {
+    pub(super) fn command(&mut self, stream_id: u32, name: &str, transaction: f64, args: &[Amf0Value]) {
         let body = command(name, transaction, args);
         self.message(kind::COMMAND, stream_id, body);
     }
 
-    fn connect(&mut self, app: &str) {
+    pub(super) fn connect(&mut self, app: &str) {
         self.command(0, "connect", 1.0, &[connect_object(app)]);
     }
 
-    fn publish(&mut self, stream: &str) {
+    pub(super) fn publish(&mut self, stream: &str) {
         self.command(1, "publish", 5.0, &[Amf0Value::Null, string(stream), string("live")]);
     }
 
     /// Codes of the statuses answered, with the message stream they went to.
-    fn codes(&self) -> Vec<(String, u32)> {
+    pub(super) fn codes(&self) -> Vec<(String, u32)> {
         let answers = self.answers.iter().zip(&self.answer_streams);
         let codes = answers.filter_map(|(answer, stream_id)| match answer {
             RtmpMessage::Amf0Command { command_name, additional_arguments, .. }
@@ -164,7 +175,7 @@ impl Peer {
     }
 
     /// Transactions answered by `_result` or `_error`.
-    fn transactions(&self) -> Vec<(String, f64)> {
+    pub(super) fn transactions(&self) -> Vec<(String, f64)> {
         let answers = self.answers.iter().filter_map(|answer| match answer {
             RtmpMessage::Amf0Command { command_name, transaction_id, .. }
                 if command_name.starts_with('_') =>
@@ -176,7 +187,7 @@ impl Peer {
         answers.collect()
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.session.closing.is_some()
     }
 }
@@ -184,15 +195,15 @@ impl Peer {
 /// AAC-LC, 44.1 kHz, stereo.
 const AAC_CONFIG: &[u8] = &[0xaf, 0, 0x12, 0x10];
 
-fn string(text: &str) -> Amf0Value {
+pub(super) fn string(text: &str) -> Amf0Value {
     Amf0Value::Utf8String(text.to_owned())
 }
 
-fn connect_object(app: &str) -> Amf0Value {
+pub(super) fn connect_object(app: &str) -> Amf0Value {
     Amf0Value::Object(HashMap::from([("app".to_owned(), string(app))]))
 }
 
-fn command(name: &str, transaction: f64, args: &[Amf0Value]) -> Vec<u8> {
+pub(super) fn command(name: &str, transaction: f64, args: &[Amf0Value]) -> Vec<u8> {
     let mut values = vec![string(name), Amf0Value::Number(transaction)];
     values.extend_from_slice(args);
     rml_amf0::serialize(&values).unwrap()
@@ -383,12 +394,10 @@ fn commands_out_of_order_close() {
     assert_eq!(peer.take_did(), [Did::Unpublish, Did::Close(Close::Order("a second connect"))]);
     let mut peer = Peer::publishing();
     peer.publish("other");
-    assert_eq!(peer.take_did(), [Did::Unpublish, Did::Close(Close::Order("publish while publishing"))]);
-    let mut peer = Peer::new();
-    peer.connect("live");
-    peer.command(1, "play", 5.0, &[Amf0Value::Null, string("mark")]);
-    assert_eq!(peer.codes(), [("NetStream.Play.Failed".into(), 1)]);
-    assert_eq!(peer.take_did(), [Did::Close(Close::Play)]);
+    assert_eq!(
+        peer.take_did(),
+        [Did::Unpublish, Did::Close(Close::Order("publish while publishing or playing"))]
+    );
 }
 
 #[test]
@@ -513,10 +522,12 @@ fn each_timer_closes() {
     // Half a handshake gives no more time than none.
     let mut half = Peer::silent(now);
     half.session.handle_bytes(&[3], now + Duration::from_secs(5));
-    while !matches!(half.session.poll_output(), Output::Wait(at) if at == now + default.handshake_timeout) {}
+    while !matches!(half.session.poll_output(), Output::Wait(Some(at)) if at == now + default.handshake_timeout)
+    {
+    }
     let mut connected = Peer::new();
     connected.connect("live");
-    run_out(connected, default.publish_timeout, &[timeout("no publish")]);
+    run_out(connected, default.publish_timeout, &[timeout("neither publish nor play")]);
     run_out(Peer::publishing(), default.publish_idle, &[Did::Unpublish, timeout("no media")]);
     // Media keeps it alive; metadata, pings and commands do not.
     let mut peer = Peer::publishing();
@@ -534,8 +545,10 @@ fn each_timer_closes() {
 #[test]
 fn an_end_from_outside_ends_the_publish() {
     let mut peer = Peer::publishing();
+    assert!(!peer.session.is_closing());
     peer.session.handle_end(Close::Ended);
     peer.session.handle_end(Close::Stopping);
+    assert!(peer.session.is_closing(), "which is no goodbye");
     peer.drain();
     assert_eq!(peer.take_did(), [Did::Unpublish, Did::Close(Close::Ended)]);
     peer.publish("mark");
@@ -617,7 +630,7 @@ proptest! {
         let mut outputs = 0;
         loop {
             match peer.session.poll_output() {
-                Output::Publish(_) => peer.session.decide(Ok(()), peer.now),
+                Output::Publish(_) | Output::Play(_) => peer.session.decide(Ok(()), peer.now),
                 Output::Wait(_) | Output::Close(_) => break,
                 _ => outputs += 1,
             }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::packet::{AUDIO_PID, PMT_PID, TIME_OFFSET, VIDEO_PID};
 use super::*;
-use crate::media::aac::AacConfig;
-use crate::media::h264::VideoConfig;
+use crate::media::aac::{AacConfig, AacError};
+use crate::media::h264::{NalError, VideoConfig};
 use crate::media::mp3::Mp3Config;
 use reader::{PesOut, check, check_counters, packets, pes, unpack_adts};
 
@@ -96,12 +96,17 @@ fn clip(start: i64, ms: i64, interval: i64, picture_len: usize, sound_len: usize
 }
 
 fn mux(tracks: &Arc<TrackSet>, frames: &[Arc<Frame>]) -> Bytes {
+    mux_before(None, tracks, frames)
+}
+
+/// With a next segment whose first frame is decoded at `next`.
+fn mux_before(next: Option<Ticks>, tracks: &Arc<TrackSet>, frames: &[Arc<Frame>]) -> Bytes {
     let mut muxer = SegmentMuxer::new(Arc::clone(tracks)).unwrap();
     for frame in frames {
         muxer.push(frame).unwrap();
     }
     let about = muxer.len();
-    let bytes = muxer.finish();
+    let bytes = muxer.finish(next);
     assert!(bytes.len() >= about, "{} < {about}", bytes.len());
     bytes
 }
@@ -181,14 +186,20 @@ fn the_clock_comes_every_100_ms_and_leads_by_300() {
         ("12 pictures per second", av(), 7500),
         ("5 pictures per second", av(), 18_000),
         ("1 picture per second", av(), 90_000),
+        ("5 pictures per second, no audio", tracks(true, None), 18_000),
         ("audio only", tracks(false, Some(aac(48_000))), 3600),
     ] {
-        let mux_clip = |start| {
+        let clip_of = |start| {
             let mut frames = clip(start, 2000, interval, 5000, 300);
-            frames.retain(|frame| frame.track == Track::Audio || tracks.video.is_some());
-            mux(&tracks, &frames)
+            frames.retain(|frame| match frame.track {
+                Track::Video => tracks.video.is_some(),
+                Track::Audio => tracks.audio.is_some(),
+            });
+            frames
         };
-        let both = [mux_clip(0), mux_clip(180_000)].concat();
+        let [first, second] = [clip_of(0), clip_of(180_000)];
+        let next = second.first().map(|frame| frame.dts);
+        let both = [mux_before(next, &tracks, &first), mux(&tracks, &second)].concat();
         let clocks: Vec<i64> = packets(&both).iter().filter_map(|packet| packet.pcr).collect();
         let gaps = clocks.windows(2).map(|pair| pair[1] - pair[0]);
         assert!(gaps.clone().min().unwrap() >= 0, "{name}");
@@ -208,6 +219,18 @@ fn the_first_pes_packet_is_video_with_the_clock() {
     assert_eq!(video[0].index, 2);
     assert_eq!(video[0].pcr, Some(TIME_OFFSET - 300 * 90));
     assert!(audio[0].index > 2);
+}
+
+/// TS.PCR_MONO: the clock never runs back to audio that came too late for the segment before; that comes at once.
+#[test]
+fn late_audio_does_not_turn_the_clock_back() {
+    let first = clip(0, 2000, 3600, 100, 100);
+    let late = (0..40).map(|n| sound(100_000 + n * 1920, 100));
+    let second: Vec<_> = clip(180_000, 2000, 3600, 100, 100).into_iter().chain(late).collect();
+    let both = [mux_before(Some(Ticks(180_000)), &av(), &first), mux(&av(), &second)].concat();
+    let clocks: Vec<i64> = packets(&both).iter().filter_map(|packet| packet.pcr).collect();
+    assert!(clocks.is_sorted(), "{clocks:?}");
+    assert!(pes(&both, AUDIO_PID).iter().all(|pes| pes.index > 2));
 }
 
 /// TS.ADTS: 3 to 8 frames by time, and a gap of more than a tick starts another PES packet.
@@ -265,16 +288,19 @@ fn a_refused_frame_leaves_no_trace() {
     let mut muxer = SegmentMuxer::new(av()).unwrap();
     let cut = Arc::new(Frame { payload: Bytes::from_static(&[0, 0, 1]), ..Frame::clone(&frames[0]) });
     for frame in &frames {
-        assert_eq!(muxer.push(&cut), Err(MuxError::NalLengthCut { left: 3 }));
-        assert_eq!(muxer.push(&sound(0, 9000)), Err(MuxError::AacFrameTooLong { len: 9000 }));
+        assert_eq!(muxer.push(&cut), Err(MuxError::Nal(NalError::Length { have: 3, want: 4 })));
+        assert!(matches!(
+            muxer.push(&sound(0, 9000)),
+            Err(MuxError::Aac(AacError::FrameLength { len: 9000, .. }))
+        ));
         assert_eq!(muxer.push(&sound(0, 0)), Err(MuxError::AudioFrameLen { len: 0 }));
         muxer.push(frame).unwrap();
     }
-    assert_eq!(muxer.finish(), mux(&av(), &frames));
+    assert_eq!(muxer.finish(None), mux(&av(), &frames));
     let mut audio_only = SegmentMuxer::new(tracks(false, Some(aac(48_000)))).unwrap();
     assert_eq!(audio_only.push(&frames[0]), Err(MuxError::NoSuchTrack(Track::Video)));
     assert!(SegmentMuxer::new(Arc::default()).is_err());
-    assert!(SegmentMuxer::new(av()).unwrap().finish().is_empty());
+    assert!(SegmentMuxer::new(av()).unwrap().finish(None).is_empty());
 }
 
 /// TS.OVERHEAD: what packets, tables and the multiple of 16 cost in segments of 2 s, in percent of the coded bytes.

@@ -118,12 +118,9 @@ fn ffprobe_finds_every_frame_and_ffmpeg_decodes_without_a_warning() {
         unit.pieces(config).collect::<Vec<_>>().concat()
     };
     assert_eq!(probe(dir, "a.ts", "v"), expect(Track::Video, &annex_b));
-    let adts = match tracks.audio.as_deref() {
-        Some(AudioConfig::Aac(config)) => Adts::new(config).unwrap(),
-        _ => unreachable!("AAC above"),
-    };
+    let Some(AudioConfig::Aac(adts)) = tracks.audio.as_deref() else { unreachable!("AAC above") };
     let with_header =
-        |frame: &Frame| [&adts.header(frame.payload.len()).unwrap()[..], &frame.payload].concat();
+        |frame: &Frame| [&adts.adts_header(frame.payload.len()).unwrap()[..], &frame.payload].concat();
     assert_eq!(probe(dir, "a.ts", "a"), expect(Track::Audio, &with_header));
     run("ffmpeg", &["-v", "warning", "-xerror", "-i", "a.ts", "-map", "0", "-f", "null", "-"], dir);
 }
