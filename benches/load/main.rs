@@ -3,25 +3,25 @@
 //! Without options it does nothing, so that a plain `cargo bench` stays short.
 #![allow(clippy::print_stdout, reason = "a bench reports on standard output")]
 
-mod feed;
+#[path = "../common/mod.rs"]
+mod common;
 mod server;
 mod swarm;
 mod written;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use grandstand::publish::FlvFile;
 
-use feed::Feed;
+use common::feed::{Feed, Plan};
+use common::process::pin_self;
+use common::{Failure, broadcast};
 use server::{Kind, Server};
 use swarm::Swarm;
 use written::Written;
-
-/// Nothing here is acted on but by a person who reads it.
-type Failure = Box<dyn std::error::Error>;
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -92,9 +92,9 @@ fn measure(options: &Options) -> Result<bool, Failure> {
     std::fs::create_dir_all(&folder)?;
     let file = match &options.file {
         Some(file) => file.clone(),
-        None => feed::flv(options, &folder)?,
+        None => broadcast::flv(options.bitrate, &folder)?,
     };
-    let feed = Feed::new(&FlvFile::read(&std::fs::read(&file)?.into())?, options.chunk as usize);
+    let feed = Feed::new(&Plan::new(&FlvFile::read(&std::fs::read(&file)?.into())?), options.chunk as usize);
     println!(
         "{} broadcasts of {} kbit/s on the wire, chunk size {}, {} s after {} s",
         options.broadcasts,
@@ -187,13 +187,4 @@ fn run(kind: Kind, options: &Options, feed: &Feed) -> Result<(Figures, bool), Fa
 
 fn name(kind: Kind) -> String {
     clap::ValueEnum::to_possible_value(&kind).map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
-/// The publishers on core 1, away from the server's.
-fn pin_self() {
-    let pinned =
-        Command::new("taskset").args(["-a", "-c", "-p", "1", &std::process::id().to_string()]).output();
-    if !pinned.is_ok_and(|output| output.status.success()) {
-        println!("load: cannot pin the publishers to core 1; the figures are less steady for it");
-    }
 }

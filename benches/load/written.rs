@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Failure;
+use crate::common::Failure;
 
 /// Segments of some broadcasts on disk.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! One broadcast's viewers: the task that feeds them, and the seats that they take.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
@@ -29,6 +29,8 @@ struct Directory {
     settings: Settings,
     clock: Clock,
     metrics: Metrics,
+    /// Of all broadcasts.
+    viewers: AtomicUsize,
     /// By name: a broadcast that ended may still have viewers who take its last blocks; it is not found any more.
     open: Mutex<HashMap<StreamName, Arc<Channel>>>,
 }
@@ -65,7 +67,8 @@ impl Channel {
 impl Channels {
     /// Nobody watches.
     pub(in crate::deliver) fn new(settings: Settings, clock: Clock, metrics: Metrics) -> Self {
-        Self(Arc::new(Directory { settings, clock, metrics, open: Mutex::default() }))
+        let (viewers, open) = (AtomicUsize::new(0), Mutex::default());
+        Self(Arc::new(Directory { settings, clock, metrics, viewers, open }))
     }
 
     /// What was configured.
@@ -101,6 +104,7 @@ impl Channels {
             state.wakers.len() - 1
         });
         drop(state);
+        self.0.viewers.fetch_add(1, Ordering::Relaxed);
         self.0.metrics.flv_viewers.inc();
         live.0.live.store(true, Ordering::Relaxed);
         Seat { channel, number, cursor, channels: self.clone(), over: false, live }
@@ -150,7 +154,7 @@ async fn feed(channels: Channels, channel: Arc<Channel>, mut events: Subscriptio
     let mut ended = false;
     while !ended {
         let now = clock.now();
-        let due = framer.is_pending().then(|| merge.due(channel.state().viewers(), now));
+        let due = framer.is_pending().then(|| merge.due(channels.0.viewers.load(Ordering::Relaxed), now));
         if due.is_some_and(|due| due <= now) {
             let pieces = framer.take();
             ended = pieces.contains(&Piece::End);
@@ -271,6 +275,7 @@ impl Drop for Seat {
         if empty {
             self.channel.empty.notify_one();
         }
+        self.channels.0.viewers.fetch_sub(1, Ordering::Relaxed);
         self.channels.0.metrics.flv_viewers.dec();
         let reason = match (self.over, self.live.0.stalled.load(Ordering::Relaxed)) {
             (true, _) => "ended",

@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 /// Time given to each viewer between two flushes: three times what waking one and writing to its socket costs on one
-/// core, so that the core is a third busy with it. 100 viewers: 3.5 ms. 2,000: 70 ms.
+/// core, so that a core is a third busy with it. 100 viewers: 3.5 ms. 2,000: 70 ms.
 const PER_VIEWER: Duration = Duration::from_micros(35);
 
-/// Shorter waits are none: a timer is a millisecond late.
-const INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// A timer is up to so much late: waits are shorter by it, and those that are no longer are none.
+const TIMER_LATE: Duration = Duration::from_millis(1);
 
 /// The moments of one broadcast's flushes.
 #[derive(Debug)]
@@ -25,13 +25,14 @@ impl Merge {
         Self { max, flushed: None }
     }
 
-    /// When what is there may be sent to `viewers`: `now` if the last flush is long enough ago.
+    /// When what is there may be sent: `now` if the last flush is long enough ago.
+    ///
+    /// `viewers` are those of all broadcasts, which share the processor. That all of them wait equally long costs the
+    /// least delay per viewer for the same work, however they are spread over broadcasts.
     pub(super) fn due(&self, viewers: usize, now: Instant) -> Instant {
         let interval = PER_VIEWER.saturating_mul(u32::try_from(viewers).unwrap_or(u32::MAX)).min(self.max);
-        if interval < INTERVAL_MIN {
-            return now;
-        }
-        self.flushed.map_or(now, |flushed| now.max(flushed + interval))
+        let wait = interval.saturating_sub(TIMER_LATE);
+        self.flushed.map_or(now, |flushed| now.max(flushed + wait))
     }
 
     /// Everything was sent.
@@ -55,10 +56,10 @@ mod tests {
         for (viewers, wait) in [
             (0, ms(0)),
             (28, ms(0)),
-            (100, Duration::from_micros(3500)),
-            (2000, ms(70)),
-            (5000, ms(100)),
-            (usize::MAX, ms(100)),
+            (100, Duration::from_micros(2500)),
+            (2000, ms(69)),
+            (5000, ms(99)),
+            (usize::MAX, ms(99)),
         ] {
             let mut merge = Merge::new(ms(100));
             assert_eq!(merge.due(viewers, start), start, "the first");

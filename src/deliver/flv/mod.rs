@@ -47,8 +47,9 @@ pub struct Settings {
     pub enabled: bool,
     /// Where a viewer begins.
     pub start: Start,
-    /// The longest that frames wait to be sent together. The wait grows with a broadcast's viewers, 35 us each, so that few
-    /// viewers get each frame at once and thousands cost one core no more than it has. Zero sends each frame at once.
+    /// The longest that frames wait to be sent together. The wait grows with the viewers of all broadcasts, 35 us each, so
+    /// that few viewers get each frame at once and thousands cost one core no more than it has. Zero sends each frame at
+    /// once.
     #[serde(with = "humantime_serde")]
     pub merge_max: Duration,
     /// Bytes kept for the viewers of one broadcast, all together. A viewer further behind skips to the newest random access
