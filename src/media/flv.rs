@@ -1,4 +1,4 @@
-//! FLV tag bodies: what an RTMP audio, video or data message holds. Here in, in [`write`] out.
+//! FLV tag bodies: what an RTMP audio, video or data message holds. Here in, in [`mod@write`] out.
 
 pub mod write;
 

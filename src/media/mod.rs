@@ -20,6 +20,8 @@ pub mod mp3;
 pub mod rate;
 pub mod rebase;
 pub mod retime;
+#[cfg(test)]
+pub(crate) mod sample;
 mod sps;
 pub mod time;
 pub mod timeline;

@@ -128,12 +128,9 @@ pub fn multivariant(uri: &str, tracks: &TrackSet, rates: Declared, pictures_per_
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
-
     use super::*;
-    use crate::media::AudioConfig;
-    use crate::media::aac::AacConfig;
     use crate::media::h264::VideoConfig;
+    use crate::media::{AudioConfig, sample};
 
     fn seconds(s: i64) -> Span {
         Span::from_ms(s * 1000)
@@ -176,25 +173,12 @@ mod tests {
     fn every_attribute_is_there_and_reads_back() {
         let tracks = TrackSet {
             video: Some(Arc::new(VideoConfig {
-                record: Bytes::new(),
-                sps: Vec::new(),
-                pps: Vec::new(),
-                nal_length_size: 4,
-                codec: "avc1.64001F".to_owned(),
                 width: 1280,
                 height: 720,
                 frame_rate: Some((30_000, 1001)),
-                reorder: Some(2),
+                ..sample::video()
             })),
-            audio: Some(Arc::new(AudioConfig::Aac(AacConfig {
-                config: Bytes::new(),
-                object_type: 2,
-                sample_rate: 48_000,
-                channels: 2,
-                samples_per_frame: 1024,
-                sbr: false,
-                ps: false,
-            }))),
+            audio: Some(Arc::new(AudioConfig::Aac(sample::aac()))),
         };
         let rates = Declared { peak: 1_100_000, average: 1_000_000 };
         assert_eq!(

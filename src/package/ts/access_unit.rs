@@ -83,19 +83,13 @@ mod tests {
 
     use super::*;
     use crate::media::h264::NalError;
-    use crate::media::{Ticks, Track};
+    use crate::media::{Ticks, Track, sample};
 
     fn config() -> VideoConfig {
         VideoConfig {
-            record: Bytes::new(),
             sps: vec![Bytes::from_static(&[0x67, 1])],
             pps: vec![Bytes::from_static(&[0x68, 2])],
-            nal_length_size: 4,
-            codec: String::new(),
-            width: 0,
-            height: 0,
-            frame_rate: None,
-            reorder: None,
+            ..sample::video()
         }
     }
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::media::aac::{AacConfig, AacError};
 use crate::media::h264::{NalError, VideoConfig};
 use crate::media::mp3::Mp3Config;
+use crate::media::sample;
 use reader::{PesOut, check, check_counters, packets, pes, unpack_adts};
 
 const SPS: &[u8] = &[0x67, 0x42, 0xC0, 0x1E, 0xAB];
@@ -17,28 +18,14 @@ const PPS: &[u8] = &[0x68, 0xCE, 0x3C, 0x80];
 
 fn video_config(sps: &[u8], pps: &[u8]) -> Arc<VideoConfig> {
     Arc::new(VideoConfig {
-        record: Bytes::new(),
         sps: vec![Bytes::copy_from_slice(sps)],
         pps: vec![Bytes::copy_from_slice(pps)],
-        nal_length_size: 4,
-        codec: String::new(),
-        width: 0,
-        height: 0,
-        frame_rate: None,
-        reorder: None,
+        ..sample::video()
     })
 }
 
 fn aac(sample_rate: u32) -> Arc<AudioConfig> {
-    Arc::new(AudioConfig::Aac(AacConfig {
-        config: Bytes::new(),
-        object_type: 2,
-        sample_rate,
-        channels: 2,
-        samples_per_frame: 1024,
-        sbr: false,
-        ps: false,
-    }))
+    Arc::new(AudioConfig::Aac(AacConfig { sample_rate, ..sample::aac() }))
 }
 
 fn mp3(lsf: bool) -> Arc<AudioConfig> {

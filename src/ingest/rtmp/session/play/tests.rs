@@ -13,7 +13,7 @@ use super::super::{COMMANDS_MAX, UNPUBLISHED_BYTES_MAX};
 use super::*;
 use crate::media::aac::AacConfig;
 use crate::media::h264::VideoConfig;
-use crate::media::{AudioConfig, Epoch, Frame, Span, Ticks, Track, TrackSet};
+use crate::media::{AudioConfig, Epoch, Frame, Span, Ticks, Track, TrackSet, sample};
 
 fn play(peer: &mut Peer, name: &str) {
     let number = Amf0Value::Number(-2000.0);
@@ -45,17 +45,7 @@ fn feed(peer: &mut Peer, events: &[Event]) {
 }
 
 fn tracks(record: &'static [u8]) -> Event {
-    let video = VideoConfig {
-        record: Bytes::from_static(record),
-        sps: Vec::new(),
-        pps: Vec::new(),
-        nal_length_size: 4,
-        codec: "avc1.42C01E".to_owned(),
-        width: 640,
-        height: 360,
-        frame_rate: Some((25, 1)),
-        reorder: Some(0),
-    };
+    let video = VideoConfig { record: Bytes::from_static(record), ..sample::video() };
     let audio = AudioConfig::Aac(AacConfig::parse(Bytes::from_static(b"\x12\x10")).unwrap());
     Event::Tracks(Arc::new(TrackSet { video: Some(Arc::new(video)), audio: Some(Arc::new(audio)) }))
 }
