@@ -40,7 +40,7 @@ use crate::metrics::Kind;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// The most that the kernel takes of a live response before it has been sent: above what is sent at once to a full
-/// broadcast (13 KiB at 1.5 Mbit/s and 70 ms), so that a viewer who keeps up is woken once.
+/// broadcast (15 KiB at 1.5 Mbit/s and 80 ms), so that a viewer who keeps up is woken once.
 const LIVE_UNSENT_BYTES: u32 = 64 * 1024;
 
 /// Pause after a failed accept: with no file descriptor left it fails at once, again and again.

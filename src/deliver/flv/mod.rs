@@ -47,7 +47,7 @@ pub struct Settings {
     pub enabled: bool,
     /// Where a viewer begins.
     pub start: Start,
-    /// The longest that frames wait to be sent together. The wait grows with the viewers of all broadcasts, 35 us each, so
+    /// The longest that frames wait to be sent together. The wait grows with the viewers of all broadcasts, 40 us each, so
     /// that few viewers get each frame at once and thousands cost one core no more than it has. Zero sends each frame at
     /// once.
     #[serde(with = "humantime_serde")]
