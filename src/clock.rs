@@ -122,6 +122,14 @@ impl Clock {
     }
 }
 
+/// Waits for a deadline; for ever where there is none, as a branch of a `select!` wants it.
+pub async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

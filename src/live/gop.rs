@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::media::{Epoch, Event, Frame, Track, TrackSet};
+use crate::media::{Epoch, Event, Frame, TrackSet};
 
 /// Everything from the newest random access point on. Holds references: the segment in the making has the same frames.
 #[derive(Debug)]
@@ -49,8 +49,7 @@ impl Gop {
     }
 
     fn frame(&mut self, frame: &Arc<Frame>) {
-        let has_video = self.tracks.as_ref().is_some_and(|tracks| tracks.video.is_some());
-        if frame.random_access && (frame.track == Track::Video || !has_video) {
+        if frame.starts(self.tracks.as_deref()) {
             self.forget();
         } else if self.frames.is_empty() {
             return;
@@ -73,7 +72,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::media::Ticks;
+    use crate::media::{Ticks, Track};
 
     fn picture(at: i64, random_access: bool, len: usize) -> Event {
         let payload = Bytes::from(vec![0; len]);

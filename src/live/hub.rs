@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_until};
 use crate::media::{Epoch, Event};
 use crate::metrics::Metrics;
 use crate::name::StreamName;
@@ -224,13 +224,6 @@ impl Directory {
     fn next_epoch(&mut self, unix_ms: i64) -> Epoch {
         self.newest_epoch = (self.newest_epoch + 1).max(u64::try_from(unix_ms).unwrap_or(0));
         Epoch(self.newest_epoch)
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -39,7 +39,7 @@ impl Queue {
         if self.bytes + cost(frame) > self.bytes_max {
             dropped = self.overflow();
         }
-        if self.skipping && !self.resumes_at(frame) {
+        if self.skipping && !frame.starts(self.tracks.as_deref()) {
             return dropped + 1;
         }
         self.skipping = false;
@@ -90,12 +90,6 @@ impl Queue {
         self.events.push_back(Event::Discontinuity);
         self.skipping = true;
         dropped
-    }
-
-    /// A stream with video resumes at a picture; one without at any frame.
-    fn resumes_at(&self, frame: &Frame) -> bool {
-        let has_video = self.tracks.as_ref().is_some_and(|tracks| tracks.video.is_some());
-        frame.random_access && (frame.track == crate::media::Track::Video || !has_video)
     }
 }
 

@@ -59,6 +59,15 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
+impl Frame {
+    /// A joiner may begin here: with video at a picture that can be decoded alone, without at any frame. `tracks` are
+    /// those of the timeline, `None` while they are not known.
+    pub fn starts(&self, tracks: Option<&TrackSet>) -> bool {
+        let has_video = tracks.is_some_and(|tracks| tracks.video.is_some());
+        self.random_access && (self.track == Track::Video || !has_video)
+    }
+}
+
 /// What a timeline carries. Constant between two [`Event::Tracks`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrackSet {

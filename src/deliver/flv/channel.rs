@@ -14,7 +14,7 @@ use super::framer::{Framer, Piece};
 use super::merge::Merge;
 use super::ring::{Bounds, Cursor, Found, Ring};
 use super::{Settings, Start};
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_until};
 use crate::live::{Stream, Subscription};
 use crate::media::Event;
 use crate::metrics::{Metrics, Reason};
@@ -189,13 +189,6 @@ fn flush(channel: &Channel, pieces: Vec<Piece>, now: Instant, wakers: &mut Vec<W
     wakers.extend(state.wakers.iter_mut().filter_map(Option::take));
     drop(state);
     wakers.drain(..).for_each(Waker::wake);
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// One viewer's place in a broadcast. Dropping it leaves.
